@@ -1,0 +1,125 @@
+"""A dataset file as one checked value."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from boostline.dataset.sections import (
+    RESERVED_COLUMNS,
+    Baseline,
+    Column,
+    ColumnName,
+    Features,
+    FirstRowsSplit,
+    Gate,
+    HashSplit,
+    Label,
+    Model,
+    Name,
+    Promotion,
+    Section,
+    Spark,
+    Table,
+    Task,
+    TimeSplit,
+    Wait,
+    Window,
+    require_known,
+)
+from boostline.metrics import METRICS_BY_TASK
+
+
+class Dataset(Section):
+    """A dataset file."""
+
+    name: Name = Field(description="Also the file's name and the DAG's prefix")
+    description: str = ""
+    task: Task
+    label: Label
+    id: tuple[ColumnName, ...] = Field(min_length=1, description="Columns that identify a row of the daily table")
+    tables: dict[Name, Table] = Field(min_length=1, description="Exactly one is daily: its rows are learnt from")
+    joins: tuple[Name, ...] = Field((), description="Reference tables joined to the daily table by their key, in order")
+    split: TimeSplit | HashSplit | FirstRowsSplit = Field(discriminator="kind")
+    window: Window = Window()
+    features: Features
+    baseline: Baseline
+    model: Model = Model()
+    gate: Gate
+    promotion: Promotion = Promotion()
+    on_missing: Literal["wait", "skip", "fail"] = "fail"
+    wait: Wait = Wait()
+    spark: Spark = Spark()
+
+    @property
+    def daily_table(self) -> str:
+        """Name of the one daily table."""
+        return next(name for name, table in self.tables.items() if table.daily)
+
+    @property
+    def raw_columns(self) -> dict[str, Column]:
+        """The contract's columns after the joins, by name."""
+        columns = dict(self.tables[self.daily_table].columns)
+        for name in self.joins:
+            columns |= {key: value for key, value in self.tables[name].columns.items() if key not in columns}
+        return columns
+
+    @model_validator(mode="after")
+    def _tables_fit(self) -> Self:
+        daily = [name for name, table in self.tables.items() if table.daily]
+        if len(daily) != 1:
+            raise ValueError(f"exactly one table must be daily, not {daily or 'none'}")
+        seen = set(self.tables[daily[0]].columns)
+        require_known(self.id, seen, "id")
+        for name in self.joins:
+            if name not in self.tables or self.tables[name].daily:
+                raise ValueError(f"joins: {name!r} is not a reference table")
+            table = self.tables[name]
+            if not table.key:
+                raise ValueError(f"tables.{name}: a joined table needs a key")
+            require_known(table.key, seen, f"tables.{name}.key in the daily table or an earlier join")
+            if clash := (set(table.columns) - set(table.key)) & seen:
+                raise ValueError(f"tables.{name}: columns {sorted(clash)} exist already; rename them with `source`")
+            seen |= set(table.columns)
+        return self
+
+    @model_validator(mode="after")
+    def _features_fit(self) -> Self:
+        known = self.raw_columns
+        for name, derived in self.features.derived.items():
+            if name in known:
+                raise ValueError(f"features.derived.{name}: a column of that name exists already")
+            require_known(derived.columns, known, f"features.derived.{name}")
+        names = self.features.names
+        if not names:
+            raise ValueError("features: name at least one categorical or numeric column")
+        if doubled := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"features: {sorted(doubled)} named twice")
+        require_known(names, {*known, *self.features.derived}, "features")
+        require_known(self.features.impute, self.features.numeric, "features.impute")
+        used = {*names, *(column for item in self.features.derived.values() for column in item.columns)}
+        if leaks := used & {self.label.name, *self.features.never}:
+            raise ValueError(f"features: {sorted(leaks)} would leak the label (label or never)")
+        if RESERVED_COLUMNS & set(self.features.derived):
+            raise ValueError(f"features.derived: {sorted(RESERVED_COLUMNS)} are reserved names")
+        if self.label.expression is None and self.label.name not in known:
+            raise ValueError(f"label: {self.label.name!r} is no column; give an expression or one of {sorted(known)}")
+        return self
+
+    @model_validator(mode="after")
+    def _task_fits(self) -> Self:
+        if self.gate.metric not in METRICS_BY_TASK[self.task]:
+            allowed = ", ".join(METRICS_BY_TASK[self.task])
+            raise ValueError(f"gate.metric: {self.gate.metric!r} is none of {self.task}'s: {allowed}")
+        fits = {"linear": ("regression",), "logistic": ("binary", "multiclass")}.get(self.baseline.kind)
+        if fits and self.task not in fits:
+            raise ValueError(f"baseline.kind: {self.baseline.kind} does not fit task {self.task}")
+        objectives = {"regression": ("reg:", "count:"), "binary": ("binary:",), "multiclass": ("multi:",)}[self.task]
+        if self.model.params.objective and not self.model.params.objective.startswith(objectives):
+            raise ValueError(f"model.params.objective: {self.model.params.objective} does not fit task {self.task}")
+        if self.task == "binary" and len(self.label.classes) not in (0, 2):
+            raise ValueError("label.classes: a binary label has two classes, the negative one first")
+        if isinstance(self.split, TimeSplit) and self.split.valid_days + self.split.test_days >= self.window.days:
+            raise ValueError(f"split: valid_days + test_days must be below window.days ({self.window.days})")
+        return self

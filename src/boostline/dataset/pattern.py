@@ -1,0 +1,34 @@
+"""The regular expressions that Spark (Java) and Arrow (RE2) read alike."""
+
+from __future__ import annotations
+
+import re
+
+
+def check_pattern(pattern: str) -> None:
+    """Refuse regular expressions whose meaning differs between Java (Spark) and RE2 (Arrow).
+
+    Raises:
+        ValueError: Says which construct is outside the common subset.
+    """
+    body = pattern.removesuffix("$") if not pattern.endswith("\\$") else pattern
+    try:
+        compiled = re.compile(body)
+    except re.error as error:
+        raise ValueError(f"replace: {pattern!r} is no regular expression: {error}") from error
+    for construct, name in (
+        (r"(?<!\\)\(\?", "(?...) groups"),
+        (r"\\[1-9]", "back-references"),
+        (r"\\[sSwWbBDAZzpPhvRX]", "\\s, \\w, \\b, \\D and the like; write the characters, as in [ \\t]"),
+        (r"(?<!\\)\$", "$ before the end"),
+        (r"[*+?}]\+", "possessive quantifiers"),
+        (r"&&", "&&"),
+        (r"\[[^\]]*\[", "[ within a set"),
+        (r"[^\x20-\x7e]", "characters beyond ASCII"),
+    ):
+        if re.search(construct, body):
+            raise ValueError(f"replace: {pattern!r} uses {name}, which Spark and Arrow read differently")
+    if re.search(r"(?<!\\)\.", re.sub(r"\[[^\]]*\]", "", body)):
+        raise ValueError(f"replace: {pattern!r} uses `.`; write a set such as [^,] instead")
+    if compiled.match(""):
+        raise ValueError(f"replace: {pattern!r} matches the empty text")

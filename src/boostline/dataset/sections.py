@@ -1,0 +1,297 @@
+"""The sections of a dataset file, each with its ranges."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from boostline.dataset.pattern import check_pattern
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[mg]$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Task = Literal["regression", "binary", "multiclass"]
+RESERVED_COLUMNS = frozenset({"data_date", "split", "date"})
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Replace(Section):
+    """Replace each match of a regular expression by a literal text."""
+
+    replace: str = Field(description="Regular expression; the subset that Spark and Arrow read alike")
+    by: str = Field("", description="Literal text, may be empty")
+
+    @model_validator(mode="after")
+    def _same_everywhere(self) -> Self:
+        check_pattern(self.replace)
+        if set(self.by) & set("\\$"):
+            raise ValueError("`by` is literal text and may not hold \\ or $")
+        return self
+
+
+class Column(Section):
+    """The contract of one column. A value that breaks it sends its row to quarantine."""
+
+    type: Literal["string", "integer", "long", "double", "boolean", "date", "timestamp"]
+    source: str | None = Field(None, description="Name in the raw file, where it differs")
+    required: bool = Field(False, description="A missing value breaks the contract")
+    min: float | None = Field(None, description="Smallest allowed value, numbers only")
+    max: float | None = Field(None, description="Largest allowed value, numbers only")
+    allowed: tuple[str, ...] | None = Field(None, description="The only allowed values, strings only")
+    clean: tuple[Literal["trim", "lower"] | Replace, ...] = Field((), description="Applied in this order, strings only")
+
+    @model_validator(mode="after")
+    def _rules_fit_type(self) -> Self:
+        if (self.min is not None or self.max is not None) and self.type not in ("integer", "long", "double"):
+            raise ValueError(f"min and max are for numbers, not for type {self.type}")
+        if (self.allowed is not None or self.clean) and self.type != "string":
+            raise ValueError(f"allowed and clean are for strings, not for type {self.type}")
+        return self
+
+
+class Source(Section):
+    """How the raw files of a table are written. Files ending in .gz are decompressed."""
+
+    format: Literal["csv", "json", "parquet"] = "csv"
+    header: Literal[True] = Field(True, description="CSV files carry a header; columns are matched by its names")
+    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
+    null_values: tuple[str, ...] = Field(("", "NA"), description="Texts that mean: no value")
+
+
+class Table(Section):
+    """One table of raw files, with its contract."""
+
+    daily: bool = Field(False, description="One folder of raw files per date; else one folder of reference rows")
+    source: Source = Source()
+    columns: dict[ColumnName, Column] = Field(min_length=1)
+    key: tuple[ColumnName, ...] = Field((), description="Columns that identify a reference row; a join uses them")
+    max_bad_share: Share = Field(0.0, description="More bad rows than this share of a date fail the run")
+
+    @model_validator(mode="after")
+    def _columns_exist(self) -> Self:
+        require_known(self.key, self.columns, "key")
+        if taken := RESERVED_COLUMNS & set(self.columns):
+            raise ValueError(f"column names {sorted(taken)} are reserved; rename with `source`")
+        return self
+
+
+class Label(Section):
+    """What is predicted."""
+
+    name: ColumnName = Field(description="A column of a table, or a new name with an expression")
+    expression: str | None = Field(None, description="Spark SQL over the joined columns; no value drops the row")
+    classes: tuple[str, ...] = Field((), description="Class names in order; found in the train rows where not given")
+
+
+class TimeSplit(Section):
+    """The last days test, the days before them validate."""
+
+    kind: Literal["time"]
+    valid_days: int = Field(ge=1)
+    test_days: int = Field(ge=1)
+    test_is_valid: Literal[False] = False
+
+
+class HashSplit(Section):
+    """By a hash of the id: a row never changes sides."""
+
+    kind: Literal["hash"]
+    valid_share: float = Field(0.1, gt=0, lt=1)
+    test_share: float = Field(0.1, gt=0, lt=1)
+    test_is_valid: Literal[False] = False
+
+
+class FirstRowsSplit(Section):
+    """The first rows by date and id test, the next validate."""
+
+    kind: Literal["first_rows"]
+    test_rows: int = Field(ge=1)
+    valid_rows: int = Field(0, ge=0)
+    test_is_valid: bool = Field(False, description="Early stopping sees the test rows, as some published protocols do")
+
+    @model_validator(mode="after")
+    def _valid_rows_given(self) -> Self:
+        if (self.valid_rows > 0) == self.test_is_valid:
+            raise ValueError("give either valid_rows or test_is_valid: true")
+        return self
+
+
+class Window(Section):
+    """A model of date D learns from the days (D - days, D]."""
+
+    days: int = Field(1, ge=1, le=3660)
+    min_days: int = Field(1, ge=1, description="Fewer days with data fail the run")
+    min_rows: int = Field(1, ge=1, description="Fewer rows with a label fail the run")
+
+    @model_validator(mode="after")
+    def _min_within(self) -> Self:
+        if self.min_days > self.days:
+            raise ValueError(f"min_days ({self.min_days}) is above days ({self.days})")
+        return self
+
+
+class Derived(Section):
+    """One new column from others; exactly one operation. Null in, null out; a division by zero is null."""
+
+    hour: ColumnName | None = Field(None, description="Hour (0-23, UTC) of a timestamp")
+    weekday: ColumnName | None = Field(None, description="ISO day of the week (1 = Monday) of a date or timestamp")
+    month: ColumnName | None = Field(None, description="Month (1-12) of a date or timestamp")
+    difference: tuple[ColumnName, ColumnName] | None = Field(None, description="First minus second, numbers")
+    ratio: tuple[ColumnName, ColumnName] | None = Field(None, description="First divided by second, numbers")
+    concat: tuple[ColumnName, ...] | None = Field(None, description="Strings joined by |")
+
+    @model_validator(mode="after")
+    def _one_operation(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(f"exactly one of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def operation(self) -> str:
+        """The operation's name."""
+        return next(iter(self.model_fields_set))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads."""
+        value = getattr(self, self.operation)
+        return (value,) if isinstance(value, str) else value
+
+
+class Impute(Section):
+    """What stands in for a missing number. Without it a number stays missing and XGBoost learns where it goes."""
+
+    strategy: Literal["mean", "median", "constant"]
+    value: float | None = None
+
+    @model_validator(mode="after")
+    def _value_for_constant(self) -> Self:
+        if (self.strategy == "constant") != (self.value is not None):
+            raise ValueError("value goes with strategy constant, and only with it")
+        return self
+
+
+class Features(Section):
+    """What the model sees."""
+
+    categorical: tuple[ColumnName, ...] = ()
+    numeric: tuple[ColumnName, ...] = ()
+    derived: dict[ColumnName, Derived] = Field({}, description="New columns; list each as categorical or numeric too")
+    impute: dict[ColumnName, Impute] = Field({}, description="By numeric column")
+    category_order: Literal["frequency", "alphabetic"] = Field("frequency", description="Which category gets code 0")
+    never: tuple[ColumnName, ...] = Field((), description="Columns that would leak the label; using one is an error")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All features in the order of the feature columns."""
+        return (*self.categorical, *self.numeric)
+
+
+class Baseline(Section):
+    """The simple Spark ML model that XGBoost has to beat."""
+
+    kind: Literal["linear", "logistic", "tree"]
+    encoding: Literal["onehot", "ordinal"] = Field("onehot", description="How categorical codes enter")
+    regularization: float = Field(0.0, ge=0)
+    elastic_net: Share = 0.0
+    max_iterations: int = Field(100, ge=1)
+    max_depth: int = Field(5, ge=1, le=30, description="Of a tree")
+    in_sample: bool = Field(False, description="Report a second fit, on all rows and measured on them")
+
+
+class XGBoostParams(Section):
+    """XGBoost's own parameters, by its own names."""
+
+    eta: float = Field(0.1, gt=0, le=1)
+    max_depth: int = Field(6, ge=0, le=64)
+    max_leaves: int = Field(0, ge=0)
+    min_child_weight: float = Field(1.0, ge=0)
+    gamma: float = Field(0.0, ge=0)
+    subsample: float = Field(1.0, gt=0, le=1)
+    colsample_bytree: float = Field(1.0, gt=0, le=1)
+    colsample_bylevel: float = Field(1.0, gt=0, le=1)
+    colsample_bynode: float = Field(1.0, gt=0, le=1)
+    reg_lambda: float = Field(1.0, ge=0, alias="lambda")
+    alpha: float = Field(0.0, ge=0)
+    max_delta_step: float = Field(0.0, ge=0)
+    scale_pos_weight: float = Field(1.0, gt=0)
+    max_bin: int = Field(256, ge=2, le=65535)
+    grow_policy: Literal["depthwise", "lossguide"] = "depthwise"
+    max_cat_to_onehot: int = Field(4, ge=1)
+    max_cat_threshold: int = Field(64, ge=1)
+    objective: Annotated[str, StringConstraints(pattern=r"^(reg|binary|multi|count):[a-z]+$")] | None = Field(
+        None, description="Default: reg:squarederror, binary:logistic or multi:softprob"
+    )
+
+
+class Threshold(Section):
+    """How the decision threshold of a binary model is chosen on the valid rows."""
+
+    choose: Literal["f1", "recall", "cost"] = "f1"
+    min_recall: float = Field(0.8, gt=0, le=1, description="For `recall`: best precision with at least this recall")
+    cost_false_positive: float = Field(1.0, ge=0, description="For `cost`")
+    cost_false_negative: float = Field(1.0, ge=0, description="For `cost`")
+
+
+class Model(Section):
+    """How XGBoost is trained."""
+
+    params: XGBoostParams = XGBoostParams()
+    rounds: int = Field(500, ge=1, le=100_000, description="At most so many trees (per class)")
+    early_stopping: int = Field(30, ge=0, description="Stop after so many rounds without gain on valid; 0 never stops")
+    categorical: Literal["native", "ordinal"] = Field("native", description="Codes as categories or as numbers")
+    seed: int = Field(0, ge=0)
+    threshold: Threshold = Threshold()
+
+
+class Gate(Section):
+    """When a candidate is good enough. Margins are relative: 0.01 is one per cent better."""
+
+    metric: str
+    beat_baseline: float = Field(0.0, ge=-1, le=1)
+    beat_champion: float = Field(0.0, ge=-1, le=1)
+
+
+class Promotion(Section):
+    """When a candidate that passed the gate becomes the champion."""
+
+    approval: Literal["none"] = "none"
+    in_backfill: bool = False
+
+
+class Wait(Section):
+    """How long a run waits for its date, with `on_missing: wait`."""
+
+    timeout_minutes: int = Field(360, ge=1, le=7 * 24 * 60)
+    poll_seconds: int = Field(60, ge=1)
+    marker: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]*[A-Za-z0-9_-]$")] | None = Field(
+        None, description="File name that says the date is complete, such as _SUCCESS"
+    )
+
+
+class Spark(Section):
+    """The share of the cluster that a Spark job of this dataset takes."""
+
+    driver_memory: Memory = "1g"
+    executor_memory: Memory = "1g"
+    executor_cores: int = Field(2, ge=1)
+    cores_max: int = Field(2, ge=1, description="Cores of the whole application")
+    shuffle_partitions: int = Field(4, ge=1)
+    timeout_minutes: int = Field(60, ge=1, description="A Spark task that takes longer is ended")
+
+
+def require_known(names: Any, known: Any, what: str) -> None:
+    """Refuse a name that is not among the known ones, with the nearest one as a hint."""
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, list(known), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+            raise ValueError(f"{what}: {name!r} is not known{hint}")

@@ -1,0 +1,55 @@
+"""Where things lie, as keys relative to the lake's root. Pure functions, the only place that spells a layout."""
+
+from __future__ import annotations
+
+REFERENCE = "reference"
+"""The partition name of a table without dates."""
+
+STAGES = ("clean", "features", "baseline", "model", "report")
+
+
+def partition_folder(partition: str) -> str:
+    """`date=2013-03-31`, or `reference`."""
+    return partition if partition == REFERENCE else f"date={partition}"
+
+
+def raw_folder(dataset: str, table: str, partition: str) -> str:
+    """Where the raw files of one table and date are landed."""
+    return f"raw/{dataset}/{table}/{partition_folder(partition)}/"
+
+
+def raw_table(dataset: str, table: str) -> str:
+    """Where all raw files of a table lie."""
+    return f"raw/{dataset}/{table}/"
+
+
+def attempt_folder(stage: str, dataset: str, attempt: str) -> str:
+    """The folder that one attempt of a stage writes, and no other attempt."""
+    return f"{stage}/{dataset}/attempts/{attempt}/"
+
+
+def attempt_table(stage: str, dataset: str, attempt: str, table: str, partition: str) -> str:
+    """The data files of one table and partition within an attempt."""
+    return f"{attempt_folder(stage, dataset, attempt)}{table}/{partition_folder(partition)}/"
+
+
+def attempt_manifest(stage: str, dataset: str, attempt: str, table: str | None, partition: str) -> str:
+    """The attempt's own, immutable copy of a manifest."""
+    inner = f"{table}/" if table else ""
+    return f"{attempt_folder(stage, dataset, attempt)}manifests/{inner}{partition_folder(partition)}.json"
+
+
+def current_manifest(stage: str, dataset: str, table: str | None, partition: str) -> str:
+    """The published manifest of a partition: the one object that readers trust."""
+    inner = f"{table}/" if table else ""
+    return f"{stage}/{dataset}/{inner}{partition_folder(partition)}/current.json"
+
+
+def current_folder(stage: str, dataset: str, table: str | None) -> str:
+    """The folder below which the published manifests of a stage (and table) lie."""
+    return f"{stage}/{dataset}/{table}/" if table else f"{stage}/{dataset}/"
+
+
+def quarantine_table(dataset: str, attempt: str, table: str) -> str:
+    """Rows that broke the contract, with the reasons, of one ingest attempt."""
+    return f"quarantine/{dataset}/attempts/{attempt}/{table}/"

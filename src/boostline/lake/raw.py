@@ -1,0 +1,54 @@
+"""Raw files: landing them, and finding what is there."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from datetime import date
+from pathlib import Path
+
+from boostline.dataset import Dataset
+from boostline.errors import DataMissing, DatasetInvalid
+from boostline.lake import paths
+from boostline.lake.store import Store, StoredObject
+
+_PARTITION = re.compile(r"^(?:date=(\d{4}-\d{2}-\d{2})|(reference))/")
+
+
+def land(store: Store, dataset: Dataset, table: str, files: list[Path], day: date | None) -> list[str]:
+    """Put files where ingest looks. Landing the same file again changes nothing.
+
+    Args:
+        store: The lake.
+        dataset: Says whether the table is daily.
+        table: A table of the dataset.
+        files: Local files; their names are kept.
+        day: The data date; none for a reference table.
+
+    Returns:
+        The addresses written.
+    """
+    if table not in dataset.tables:
+        raise DatasetInvalid(f"dataset {dataset.name} has no table {table!r}", f"Tables: {', '.join(dataset.tables)}")
+    daily = dataset.tables[table].daily
+    if daily and day is None:
+        raise DataMissing(f"table {table} is daily and no date was given", "Add --date YYYY-MM-DD")
+    if not daily and day is not None:
+        raise DataMissing(f"table {table} holds reference rows without a date", "Leave --date out")
+    if gone := [str(path) for path in files if not path.is_file()]:
+        raise DataMissing(f"no such file: {', '.join(gone)}", "Check the path")
+    folder = paths.raw_folder(dataset.name, table, day.isoformat() if day else paths.REFERENCE)
+    for path in files:
+        store.upload(folder + path.name, str(path))
+    return [store.uri(folder + path.name) for path in files]
+
+
+def raw_partitions(store: Store, dataset: str, table: str) -> dict[str, list[StoredObject]]:
+    """All raw files of a table by partition (`YYYY-MM-DD` or `reference`); hidden files and markers left out."""
+    folder = paths.raw_table(dataset, table)
+    found: dict[str, list[StoredObject]] = defaultdict(list)
+    for item in store.list(folder):
+        match = _PARTITION.match(item.key[len(folder) :])
+        if match and not item.key.rsplit("/", 1)[-1].startswith(("_", ".")):
+            found[match[1] or match[2]].append(item)
+    return dict(found)

@@ -1,0 +1,73 @@
+"""Finds the Java that Spark runs on, or installs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from boostline.errors import EnvironmentUnfit
+from boostline.local.apt import apt_install, can_apt
+
+SUITABLE = (17, 21)  # Spark 4.1
+PACKAGE = "openjdk-17-jre-headless"
+
+
+class Java(NamedTuple):
+    """A Java runtime: its folder and full version, such as `17.0.15+6`."""
+
+    home: Path
+    version: str
+
+
+def find_java() -> Java:
+    """The first Java 17 or 21 of: JAVA_HOME, the one on PATH, those in /usr/lib/jvm.
+
+    Raises:
+        EnvironmentUnfit: There is none; says which ones were found.
+    """
+    found = [java for java in map(_inspect, _candidates()) if java]
+    for java in found:
+        if int(java.version.split(".")[0]) in SUITABLE:
+            return java
+    others = ", ".join(f"{java.version} in {java.home}" for java in found)
+    raise EnvironmentUnfit(
+        f"Spark needs Java {' or '.join(map(str, SUITABLE))}, and there is " + (f"only {others}" if others else "none"),
+        f"Install it (Debian: `apt-get install {PACKAGE}`) or set JAVA_HOME to it",
+    )
+
+
+def ensure_java() -> Java:
+    """Like `find_java`, but installs Debian's runtime where none is found and that is allowed.
+
+    Raises:
+        EnvironmentUnfit: There is none and it cannot be installed.
+    """
+    try:
+        return find_java()
+    except EnvironmentUnfit:
+        if not can_apt():
+            raise
+    apt_install(PACKAGE)
+    return find_java()
+
+
+def _candidates() -> list[Path]:
+    homes = [Path(os.environ["JAVA_HOME"]) / "bin/java"] if os.environ.get("JAVA_HOME") else []
+    on_path = shutil.which("java")
+    installed = sorted(Path("/usr/lib/jvm").glob("*/bin/java"))
+    return homes + ([Path(on_path)] if on_path else []) + installed
+
+
+def _inspect(binary: Path) -> Java | None:
+    if not binary.is_file():
+        return None
+    command = [str(binary), "-XshowSettings:properties", "-version"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    values = dict(re.findall(r"^\s+(java\.home|java\.vm\.version|java\.version) = (.+)$", said.stderr, re.MULTILINE))
+    if said.returncode or "java.home" not in values:
+        return None
+    return Java(Path(values["java.home"]), values.get("java.vm.version") or values["java.version"])

@@ -1,0 +1,1 @@
+"""The only part that imports Airflow: run date, Spark tasks, task functions."""

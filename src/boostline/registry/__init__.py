@@ -1,0 +1,1 @@
+"""MLflow versions and aliases, and the gate, a pure decision."""

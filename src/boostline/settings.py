@@ -1,0 +1,62 @@
+"""Settings of one process, from the environment (`BOOSTLINE_*`).
+
+S3 keys are not settings: boto3, PyArrow and S3A read `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` from the
+environment themselves, so no code of this project ever holds them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What differs between a laptop, the compose stack and a cluster. Sizes in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="BOOSTLINE_", extra="ignore", frozen=True)
+
+    lake: str = Field("s3://lake/boostline", description="Where everything between stages lies")
+    s3_endpoint: str | None = Field(None, description="An S3-compatible server's address; none means AWS")
+    s3_region: str = "us-east-1"
+    datasets: Path = Field(Path("conf/datasets"), description="Folder of dataset files")
+    jobs: Path = Field(Path("jobs"), description="Folder of the spark-submit entry points")
+    home: Path = Field(Path(".boostline"), description="Jars, logs, data and generated secrets of the embedded stack")
+    spark_jars: Path | None = Field(None, description="Folder of the S3A jars; default HOME/jars")
+    spark_cds: Path | None = Field(None, description="Folder of class-data archives; default HOME/cds")
+    spark_scratch: Path | None = Field(None, description="Spark's scratch folder; default the system's")
+    mlflow_uri: str = Field("http://127.0.0.1:5000", description="MLflow tracking server and registry")
+    airflow_url: str = Field("http://127.0.0.1:8080", description="Airflow's API server")
+    threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Of a training task")
+    external_memory_bytes: int = Field(2 * 1024**3, ge=0, description="Arrow input above this trains out of core")
+    keep_days: int = Field(14, ge=1, description="Days that unpublished attempts are kept")
+
+    @field_validator("lake")
+    @classmethod
+    def _lake_is_s3(cls, value: str) -> str:
+        bucket, _, prefix = value.removeprefix("s3://").partition("/")
+        if not value.startswith("s3://") or not bucket or ".." in prefix.split("/"):
+            raise ValueError(f"BOOSTLINE_LAKE must look like s3://bucket/prefix, not {value!r}")
+        return value.rstrip("/")
+
+    @property
+    def bucket(self) -> str:
+        """The lake's bucket."""
+        return self.lake.removeprefix("s3://").split("/")[0]
+
+    @property
+    def prefix(self) -> str:
+        """The lake's key prefix, without slashes at its ends; may be empty."""
+        return self.lake.removeprefix("s3://").partition("/")[2]
+
+    @property
+    def jars_dir(self) -> Path:
+        """Where the S3A jars lie."""
+        return self.spark_jars or self.home / "jars"
+
+    @property
+    def cds_dir(self) -> Path:
+        """Where the class-data archives lie."""
+        return self.spark_cds or self.home / "cds"

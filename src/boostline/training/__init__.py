@@ -1,0 +1,1 @@
+"""XGBoost: Arrow to DMatrix, fit, measure, explain."""
