@@ -38,7 +38,7 @@ class BoostlineError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.message}. {self.remedy}".rstrip(" .") + "." if self.remedy else self.message
+        return f"{self.message}.\n{self.remedy}." if self.remedy else self.message
 
     def to_dict(self) -> dict[str, Any]:
         """The form that crosses a process border as `error.json`."""
@@ -60,6 +60,10 @@ class RetryError(BoostlineError):
 
 class FailError(BoostlineError):
     """The same try would fail again."""
+
+
+class NothingForDate(BoostlineError):
+    """The date has no raw file and the dataset says `on_missing: skip`: the run ends here, green."""
 
 
 class StoreUnavailable(RetryError):

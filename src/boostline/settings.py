@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     spark_scratch: Path | None = Field(None, description="Spark's scratch folder; default the system's")
     mlflow_uri: str = Field("http://127.0.0.1:5000", description="MLflow tracking server and registry")
     airflow_url: str = Field("http://127.0.0.1:8080", description="Airflow's API server")
+    airflow_user: str = Field("admin", description="Who the command line signs in as")
+    airflow_password_file: Path | None = Field(None, description="JSON file, user → password, mode 0600")
     threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Of a training task")
     external_memory_bytes: int = Field(2 * 1024**3, ge=0, description="Arrow input above this trains out of core")
     keep_days: int = Field(14, ge=1, description="Days that unpublished attempts are kept")

@@ -80,7 +80,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """A SafeLoader that refuses a key given twice; YAML itself would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for (key_node, _), key in zip(node.value, keys, strict=True):
             if keys.count(key) > 1:
                 raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark)
@@ -102,16 +102,14 @@ def _explain(item: Any) -> str:
 
 def _allowed_keys(loc: tuple[Any, ...]) -> list[str]:
     """The keys that the section at `loc` may have."""
-    section: Any = Dataset
+    options: list[type[BaseModel]] = [Dataset]
     for part in loc:
-        options = [section] if isinstance(section, type) else list(_sections_in(section))
         tagged = [option for option in options if part in _kinds(option)]
-        if tagged:
-            section = tagged[0]
-            continue
         fields = next((option.model_fields for option in options if part in option.model_fields), None)
-        section = fields[part].annotation if fields else section
-    options = [section] if isinstance(section, type) else list(_sections_in(section))
+        if tagged:
+            options = tagged
+        elif fields:
+            options = list(_sections_in(fields[part].annotation))
     return sorted({field.alias or name for option in options for name, field in option.model_fields.items()})
 
 

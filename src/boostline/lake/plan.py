@@ -10,16 +10,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from boostline.dataset import Dataset
-from boostline.errors import BoostlineError, DataMissing
+from boostline.errors import DataMissing, NothingForDate
 from boostline.lake import paths
 from boostline.lake.job import Target
 from boostline.lake.manifest import Manifest, Ref, Stage, fingerprint, read_current, ref_of
 from boostline.lake.raw import raw_partitions
 from boostline.lake.store import Store, StoredObject
-
-
-class NothingForDate(BoostlineError):
-    """The date has no raw file and the dataset says `on_missing: skip`: the run ends here, green."""
 
 
 class WindowRefs(BaseModel):
@@ -118,7 +114,7 @@ def clean_sections(dataset: Dataset, table: str) -> dict[str, Any]:
 
 def stage_sections(stage: Stage, dataset: Dataset) -> dict[str, Any]:
     """The parts of the dataset file that a stage's output depends on."""
-    include: dict[str, Any] = {
+    includes: dict[Stage, Any] = {
         "features": {
             "name": True,
             "task": True,
@@ -132,8 +128,8 @@ def stage_sections(stage: Stage, dataset: Dataset) -> dict[str, Any]:
         "baseline": {"task": True, "baseline": True, "model": {"threshold"}},
         "model": {"name": True, "task": True, "model": True},
         "report": {"name": True, "description": True},
-    }[stage]
-    sections = dataset.model_dump(mode="json", include=include)
+    }
+    sections = dataset.model_dump(mode="json", include=includes[stage])
     if stage == "features":
         sections["columns"] = {name: column.model_dump(mode="json") for name, column in dataset.raw_columns.items()}
     return sections

@@ -82,7 +82,9 @@ def _run_ivy(work: Path, jars: list[Jar], java: Java) -> None:
     command += ["-retrieve", "jars/[artifact]-[revision].[ext]"]
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=900, check=False)
     if done.returncode:
-        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if "not found" in line or "ERROR" in line]
+        lines = [
+            line.strip() for line in (done.stdout + done.stderr).splitlines() if "not found" in line or "ERROR" in line
+        ]
         raise EnvironmentUnfit(
             f"Ivy could not fetch the S3A jars: {'; '.join(lines[:3]) or done.stderr[-300:]}",
             "Check the network, or name a Maven mirror in DEFAULT_ARTIFACT_REPOSITORY, then try again",

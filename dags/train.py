@@ -1,0 +1,66 @@
+"""Train, gate and promote one model a day.
+
+**In:** raw files below `raw/DATASET/TABLE/date=D/` in the lake, for the days of the window that ends on the data date.
+**Out:** clean rows, features, a baseline and a model, each published for the data date; a model version in MLflow;
+the alias `champion`, where the gate says yes; a report.
+
+**Start it** by schedule (midnight UTC, for the day before), by *Trigger* with the data date in the form,
+by a backfill over dates, or with `boostline run DATASET --date YYYY-MM-DD`.
+
+**When it fails:** the first red task's log ends with what is wrong and what to do. Clear that task after mending it;
+stages that are up to date return at once. A gate that says no is no failure: the report has its reasons.
+"""
+
+from datetime import UTC, datetime
+
+from airflow.sdk import DAG
+
+from boostline.dataset import Dataset, dataset_files, load_dataset
+from boostline.errors import DatasetInvalid
+from boostline.orchestration.dag import (
+    DEFAULT_ARGS,
+    daily_partitions,
+    invalid_dag,
+    python_task,
+    settings,
+    trigger_form,
+)
+from boostline.orchestration.spark_job import spark_job
+from boostline.orchestration.wait import WaitForRawFiles
+
+
+def train_dag(dataset: Dataset) -> DAG:
+    """The training DAG of one dataset."""
+    with DAG(
+        f"{dataset.name}_train",
+        description=dataset.description,
+        doc_md=__doc__,
+        schedule=daily_partitions(),
+        start_date=datetime(2013, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=2,
+        params=trigger_form(dataset),
+        default_args=DEFAULT_ARGS,
+        tags=["boostline", dataset.name, dataset.task],
+    ) as dag:
+        ingest = spark_job("ingest", dataset)
+        if dataset.on_missing == "wait":
+            WaitForRawFiles(task_id="wait_for_raw_files", dataset=dataset.name) >> ingest
+        (
+            ingest
+            >> spark_job("featurize", dataset)
+            >> spark_job("baseline", dataset)
+            >> python_task("train", dataset)
+            >> python_task("gate", dataset)
+            >> python_task("promote", dataset, pool="promotion")
+            >> python_task("report", dataset)
+        )
+    return dag
+
+
+for path in dataset_files(settings().datasets):
+    try:
+        dag = train_dag(load_dataset(path))
+    except DatasetInvalid as error:
+        dag = invalid_dag(path.stem, "train", error)
+    globals()[dag.dag_id] = dag

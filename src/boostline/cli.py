@@ -1,0 +1,279 @@
+"""`boostline …`: land data, start runs, follow them, and see what came out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from boostline.dataset import Dataset, dataset_files, dataset_path, load_dataset
+from boostline.errors import BoostlineError, DataMissing, RunDateInvalid
+from boostline.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+
+DatasetName = Annotated[str, typer.Argument(help="A dataset: the name of a file in conf/datasets, without .yaml")]
+DayOption = Annotated[str | None, typer.Option("--date", help="Data date, YYYY-MM-DD")]
+JsonOption = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="A field of the trigger form, such as rounds=50; makes an experiment")
+]
+
+
+@app.command(epilog="Example: boostline land nyc_flights flights.csv --date 2013-03-31")
+def land(
+    dataset: DatasetName,
+    files: Annotated[list[Path], typer.Argument(help="Local files; their names are kept")],
+    day: DayOption = None,
+    table: Annotated[str | None, typer.Option(help="Table; default: the daily one")] = None,
+) -> None:
+    """Put raw files where ingest looks. Landing the same file twice changes nothing."""
+    from boostline.lake.raw import land as land_files
+
+    spec = _dataset(dataset)
+    addresses = land_files(_store(), spec, table or spec.daily_table, files, _day(day) if day else None)
+    for address in addresses:
+        out.print(f"landed {address}")
+
+
+@app.command(epilog="Example: boostline run nyc_flights --date 2013-03-31")
+def run(
+    dataset: DatasetName,
+    day: Annotated[str, typer.Option("--date", help="Data date, YYYY-MM-DD")],
+    changes: SetOption = None,
+    publish: Annotated[bool, typer.Option(help="Publish an experiment")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train for one data date through Airflow, followed live. Exit code 1 if the run fails; a gate's no is no failure."""
+    from boostline.orchestration.client import AirflowClient
+    from boostline.orchestration.follow import follow_run
+    from boostline.reporting.terminal import run_summary
+
+    spec = _dataset(dataset)
+    client, dag_id = AirflowClient(Settings()), f"{spec.name}_train"
+    when, conf = _day(day), _conf(changes, publish)
+    client.ready_dag(dag_id)
+    run_id = client.trigger(dag_id, when, conf)
+    err.print(f"{dag_id} {when}: {client.url}/dags/{dag_id}/runs/{run_id}")
+    try:
+        follow_run(client, dag_id, run_id, err)
+    except KeyboardInterrupt:
+        err.print(f"\nThe run goes on. End it with: boostline cancel {run_id}")
+        raise typer.Exit(130) from None
+    result = _result_of_run(client, dag_id, run_id)
+    if result is None:
+        err.print(f"[yellow]{when} was skipped: no raw data, and the dataset says on_missing: skip[/]")
+        return
+    _print_json(result) if as_json else out.print(run_summary(result))
+
+
+@app.command(epilog="Example: boostline backfill nyc_flights --from 2013-03-25 --to 2013-03-31")
+def backfill(
+    dataset: DatasetName,
+    first: Annotated[str, typer.Option("--from", help="First data date, YYYY-MM-DD")],
+    last: Annotated[str, typer.Option("--to", help="Last data date, included")],
+    changes: SetOption = None,
+    publish: Annotated[bool, typer.Option(help="Publish an experiment")] = False,
+    parallel: Annotated[int, typer.Option(min=1, help="Runs at a time")] = 2,
+) -> None:
+    """Train for every date of a range. Dates that succeeded before are left alone, failed ones run again."""
+    from boostline.orchestration.client import AirflowClient
+    from boostline.orchestration.follow import follow_backfill
+
+    spec = _dataset(dataset)
+    start, end = _day(first), _day(last)
+    if end < start:
+        raise RunDateInvalid(f"--to {end} lies before --from {start}", "Swap them")
+    client, dag_id = AirflowClient(Settings()), f"{spec.name}_train"
+    client.ready_dag(dag_id)
+    number = client.backfill(dag_id, start, end, max_active=parallel, conf=_conf(changes, publish))
+    try:
+        runs = follow_backfill(client, dag_id, start, end, out)
+    except KeyboardInterrupt:
+        client.cancel_backfill(number)
+        err.print("\nThe backfill is cancelled; runs that had started go on.")
+        raise typer.Exit(130) from None
+    failed = sorted(day for day, item in runs.items() if item["state"] != "success")
+    out.print(f"{len(runs) - len(failed)} of {len(runs)} dates succeeded")
+    if failed:
+        err.print(f"[red]failed: {', '.join(failed)}[/]; see `boostline runs {dataset}`")
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: boostline runs nyc_flights")
+def runs(
+    dataset: DatasetName,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List the newest runs with their state."""
+    from boostline.orchestration.client import AirflowClient
+
+    spec = _dataset(dataset)
+    found = AirflowClient(Settings()).runs(f"{spec.name}_train", limit=limit)
+    keys = ("partition_key", "state", "run_type", "start_date", "duration", "dag_run_id")
+    rows = [{key: item[key] for key in keys} for item in found]
+    if as_json:
+        return _print_json(rows)
+    table = Table("date", "state", "kind", "started", "seconds", "run")
+    for row in rows:
+        seconds = f"{row['duration']:.0f}" if row["duration"] else ""
+        cells = (
+            row["partition_key"],
+            row["state"],
+            row["run_type"],
+            (row["start_date"] or "")[:19],
+            seconds,
+            row["dag_run_id"],
+        )
+        table.add_row(*(str(cell or "") for cell in cells))
+    out.print(table if rows else f"{spec.name}_train has no runs yet")
+    return None
+
+
+@app.command(epilog="Example: boostline cancel manual__2013-03-31T00:00:00+00:00 --dataset nyc_flights")
+def cancel(
+    run_id: Annotated[str, typer.Argument(help="A run's id, as `boostline runs` lists it")],
+    dataset: Annotated[str | None, typer.Option(help="Its dataset; default: looked for in all")] = None,
+) -> None:
+    """End a run; its Spark driver and executors end with it."""
+    from boostline.orchestration.client import TERMINAL, AirflowClient
+
+    client = AirflowClient(Settings())
+    dags = [f"{dataset}_train"] if dataset else client.dag_ids()
+    found = [(dag, item) for dag in dags for item in client.runs(dag, limit=1000) if item["dag_run_id"] == run_id]
+    if not found:
+        raise DataMissing(f"no run has the id {run_id!r}", "`boostline runs DATASET` lists them")
+    dag_id, item = found[0]
+    if item["state"] in TERMINAL:
+        out.print(f"{run_id} has ended already: {item['state']}")
+        return
+    client.cancel(dag_id, run_id)
+    out.print(f"{run_id} is cancelled")
+
+
+@app.command(epilog="Example: boostline show nyc_flights --date 2013-03-31 --json")
+def show(dataset: DatasetName, day: DayOption = None, as_json: JsonOption = False) -> None:
+    """Show what a finished run came to: baseline, candidate, champion, gate. Default: the newest date."""
+    from boostline.lake.manifest import read_current, ref_of
+    from boostline.lake.paths import current_folder
+    from boostline.reporting.report import load_result
+    from boostline.reporting.terminal import run_summary
+
+    spec, store = _dataset(dataset), _store()
+    if day:
+        dates = [_day(day).isoformat()]
+    else:
+        folder = current_folder("report", spec.name, None) + "date="
+        dates = [item.key[len(folder) :][:10] for item in store.list(folder) if item.key.endswith("/current.json")][-1:]
+    found = read_current(store, "report", spec.name, None, dates[0]) if dates else None
+    if found is None:
+        what = f"{spec.name} has no finished run" + (f" for {dates[0]}" if dates else "")
+        raise DataMissing(what, f"Start one: boostline run {spec.name} --date YYYY-MM-DD")
+    result = load_result(store, ref_of(*found))
+    _print_json(result) if as_json else out.print(run_summary(result))
+
+
+@app.command(epilog="Example: boostline check nyc_flights")
+def check(
+    dataset: Annotated[str | None, typer.Argument(help="Only this dataset's file")] = None,
+    offline: Annotated[bool, typer.Option(help="Only files, no connections")] = False,
+) -> None:
+    """Check dataset files, S3, MLflow and Airflow; says what is wrong and what to do."""
+    from boostline.orchestration.check import connection_checks
+
+    folder = Settings().datasets
+    files = [dataset_path(folder, dataset)] if dataset else dataset_files(folder)
+    checks: list[tuple[str, Any]] = [(f"dataset {path.stem}", lambda path=path: load_dataset(path)) for path in files]
+    checks += [] if offline else connection_checks(Settings())
+    failed = 0
+    for name, probe in checks:
+        try:
+            probe()
+            out.print(f"[green]ok[/]    {name}")
+        except BoostlineError as error:
+            failed += 1
+            out.print(f"[red]wrong[/] {name}: {escape(str(error))}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: boostline init houses.csv --label price")
+def init(
+    file: Annotated[Path, typer.Argument(help="A CSV file with a header")],
+    label: Annotated[str, typer.Option(help="The column to predict")],
+    name: Annotated[str | None, typer.Option(help="Name of the dataset; default: from the file")] = None,
+    id_column: Annotated[list[str] | None, typer.Option("--id", help="Column(s) that identify a row")] = None,
+) -> None:
+    """Write a first dataset file from a sample of the data."""
+    from boostline.dataset.draft import draft_dataset
+
+    path = draft_dataset(file, label, Settings().datasets, name=name, id_columns=id_column or [])
+    out.print(f"wrote {path}\nRead it, then: boostline land {path.stem} {file} --date YYYY-MM-DD")
+
+
+def main() -> None:
+    """The console script: errors a person can mend are a message and exit code 1, never a stack trace."""
+    from boostline.local.layout import load_stack_env
+    from boostline.local.places import stack_home
+
+    try:
+        load_stack_env(stack_home())
+        app()
+    except BoostlineError as error:
+        err.print(f"[red]error:[/] {escape(str(error))}")
+        sys.exit(1)
+
+
+def _dataset(name: str) -> Dataset:
+    return load_dataset(dataset_path(Settings().datasets, name))
+
+
+def _store() -> Any:
+    from boostline.lake.store import Store
+
+    return Store(Settings())
+
+
+def _day(text: str) -> date:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 (a date has no zone)
+    except ValueError:
+        raise RunDateInvalid(f"{text!r} is no date", "Write it as YYYY-MM-DD, such as 2013-03-31") from None
+
+
+def _conf(changes: list[str] | None, publish: bool) -> dict[str, Any]:
+    """The trigger form's fields from `--set name=value`; values are read as JSON where they can be."""
+    from boostline.orchestration.run import FORM_PATHS
+
+    conf: dict[str, Any] = {"publish": True} if publish else {}
+    for item in changes or []:
+        name, equals, value = item.partition("=")
+        if not equals or name not in FORM_PATHS:
+            raise typer.BadParameter(f"--set {item}: write NAME=VALUE with one of {', '.join(FORM_PATHS)}")
+        try:
+            conf[name] = json.loads(value)
+        except json.JSONDecodeError:
+            conf[name] = value
+    return conf
+
+
+def _result_of_run(client: Any, dag_id: str, run_id: str) -> dict[str, Any] | None:
+    handed = client.xcom(dag_id, run_id, "report")
+    if handed is None:
+        return None
+    store = _store()
+    result: dict[str, Any] = json.loads(store.get(handed["result"].removeprefix(store.uri("")))[0])
+    return result
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")

@@ -1,0 +1,201 @@
+"""Airflow's REST API as the command line uses it. Imports nothing of Airflow, so it works from any machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from typing import Any
+
+import httpx
+from tenacity import Retrying, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
+
+from boostline.errors import EnvironmentUnfit, FailError, ServiceUnavailable
+from boostline.settings import Settings
+
+TERMINAL = frozenset({"success", "failed"})
+PARSED_WITHIN = 45
+"""Seconds that a new dataset file may take to become a DAG."""
+
+
+class AirflowClient:
+    """A signed-in session with Airflow's API.
+
+    Args:
+        settings: Address, user and password file.
+
+    Raises:
+        ServiceUnavailable: Airflow does not answer.
+        EnvironmentUnfit: It refuses the user or the password.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.url = settings.airflow_url.rstrip("/")
+        self._http = httpx.Client(base_url=self.url, timeout=30, follow_redirects=True)
+        with self._errors():
+            answer = self._http.post(
+                "/auth/token", json={"username": settings.airflow_user, "password": _password(settings)}
+            )
+        if answer.status_code in (401, 403):
+            raise EnvironmentUnfit(
+                f"Airflow at {self.url} refuses user {settings.airflow_user!r}", "Check BOOSTLINE_AIRFLOW_PASSWORD_FILE"
+            )
+        self._http.headers["Authorization"] = f"Bearer {self._json(answer)['access_token']}"
+
+    def ready_dag(self, dag_id: str, *, unpause: bool = True) -> None:
+        """Make sure that a DAG is known and runs: unpause it, or wait a little until Airflow has parsed it.
+
+        Raises:
+            FailError: There is no such DAG, or it stands in for a broken dataset file.
+        """
+        answer = Retrying(
+            retry=retry_if_result(lambda found: found is None),
+            stop=stop_after_delay(PARSED_WITHIN),
+            wait=wait_fixed(1),
+            retry_error_callback=lambda _: None,
+        )(self._get, f"/dags/{dag_id}", none_on_404=True)
+        if answer is None:
+            raise FailError(f"Airflow has no DAG {dag_id}", f"Known: {', '.join(self.dag_ids()) or 'none'}")
+        if any(tag["name"] == "invalid" for tag in answer.get("tags", [])):
+            raise FailError(f"DAG {dag_id}: its dataset file is wrong", "Run `boostline check`")
+        if answer["is_paused"] and unpause:
+            self._send("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+
+    def dag_ids(self) -> list[str]:
+        """All DAGs of this project that Airflow knows."""
+        return [item["dag_id"] for item in self._get("/dags", tags="boostline", limit=500)["dags"]]
+
+    def trigger(self, dag_id: str, day: date, conf: dict[str, Any]) -> str:
+        """Start a run of one data date and return its id."""
+        body = {"logical_date": None, "partition_key": day.isoformat(), "conf": conf}
+        return str(self._send("POST", f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """One run, as Airflow describes it."""
+        found: dict[str, Any] = self._get(f"/dags/{dag_id}/dagRuns/{run_id}")
+        return found
+
+    def runs(self, dag_id: str, **filters: Any) -> list[dict[str, Any]]:
+        """The newest runs of a DAG, newest first."""
+        found: list[dict[str, Any]] = self._get(
+            f"/dags/{dag_id}/dagRuns", order_by="-run_after", **({"limit": 100} | filters)
+        )["dag_runs"]
+        return found
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """The task instances of a run."""
+        found: list[dict[str, Any]] = self._get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        return found
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """What a task returned, or none."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+        answer = self._get(path, none_on_404=True, deserialize="false")
+        value = answer["value"] if answer else None
+        return json.loads(value) if isinstance(value, str) else value
+
+    def failure(self, dag_id: str, run_id: str, task: dict[str, Any]) -> str:
+        """What a failed task's log says went wrong: the last exception's message, or its last lines."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task['task_id']}/logs/{max(task['try_number'], 1)}"
+        answer = self._get(path, none_on_404=True, full_content="true")
+        events = [event for event in (answer or {}).get("content", []) if isinstance(event, dict)]
+        details = [detail for event in events for detail in event.get("error_detail") or []]
+        if details:
+            return str(details[-1].get("exc_value") or details[-1].get("exc_type"))
+        return "\n".join(str(event.get("event", "")) for event in events[-5:]) or "its log is empty"
+
+    def cancel(self, dag_id: str, run_id: str) -> None:
+        """End a run: its tasks are killed, its Spark driver with them."""
+        self._send("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", {"state": "failed"})
+
+    def backfill(self, dag_id: str, first: date, last: date, *, max_active: int, conf: dict[str, Any]) -> int:
+        """Start a backfill over data dates, both ends included, and return its id. Dates that succeeded are left."""
+        body = {
+            "dag_id": dag_id,
+            "from_date": f"{first}T00:00:00Z",
+            "to_date": f"{last}T00:00:00Z",
+            "max_active_runs": max_active,
+            "reprocess_behavior": "failed",
+            "dag_run_conf": conf,
+        }
+        return int(self._send("POST", "/backfills", body)["id"])
+
+    def cancel_backfill(self, backfill_id: int) -> None:
+        """End a backfill: nothing new starts; runs that are queued are failed."""
+        self._send("PUT", f"/backfills/{backfill_id}/cancel", None)
+
+    def runs_by_date(self, dag_id: str, first: date, last: date) -> dict[str, dict[str, Any]]:
+        """The newest run of each data date that has one."""
+        found: dict[str, dict[str, Any]] = {}
+        runs = self.runs(
+            dag_id, partition_date_gte=f"{first}T00:00:00Z", partition_date_lte=f"{last}T00:00:00Z", limit=1000
+        )
+        for run in sorted(runs, key=lambda item: item["queued_at"] or ""):
+            found[run["partition_key"]] = run
+        return found
+
+    def health(self) -> dict[str, Any]:
+        """The state of Airflow's parts."""
+        answer: dict[str, Any] = self._get("/monitor/health")
+        return answer
+
+    def _get(self, path: str, *, none_on_404: bool = False, **query: Any) -> Any:
+        def get() -> Any:
+            with self._errors():
+                answer = self._http.get(f"/api/v2{path}", params=query, headers={"Accept": "application/json"})
+                return None if none_on_404 and answer.status_code == 404 else self._json(answer)
+
+        return Retrying(
+            retry=retry_if_exception_type(ServiceUnavailable),
+            stop=stop_after_delay(30),
+            wait=wait_fixed(1),
+            reraise=True,
+        )(get)
+
+    def _send(self, method: str, path: str, body: Any) -> Any:
+        with self._errors():
+            return self._json(self._http.request(method, f"/api/v2{path}", json=body))
+
+    def _json(self, answer: httpx.Response) -> Any:
+        if answer.status_code >= 500:
+            raise ServiceUnavailable(f"Airflow answered {answer.status_code} to {answer.request.url.path}", "Try again")
+        if answer.is_error:
+            raise FailError(f"Airflow refused {answer.request.url.path}: {_detail(answer)}")
+        return answer.json() if answer.content else None
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TransportError as error:
+            raise ServiceUnavailable(
+                f"Airflow at {self.url} does not answer: {error}", "Start it: make up, or set BOOSTLINE_AIRFLOW_URL"
+            ) from error
+
+
+def days_between(first: date, last: date) -> list[str]:
+    """All dates from first to last, both included."""
+    return [(first + timedelta(days=step)).isoformat() for step in range((last - first).days + 1)]
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        detail = answer.json().get("detail", answer.text)
+    except json.JSONDecodeError:
+        detail = answer.text
+    return detail if isinstance(detail, str) else json.dumps(detail)
+
+
+def _password(settings: Settings) -> str:
+    path = settings.airflow_password_file
+    if path is None:
+        raise EnvironmentUnfit(
+            "no password for Airflow", "Start the stack (make up) or set BOOSTLINE_AIRFLOW_PASSWORD_FILE"
+        )
+    try:
+        return str(json.loads(path.read_text())[settings.airflow_user])
+    except (OSError, ValueError, KeyError) as error:
+        raise EnvironmentUnfit(
+            f"{path} holds no password of {settings.airflow_user!r}", "It is a JSON file: user → password"
+        ) from error

@@ -1,0 +1,119 @@
+"""What every training DAG shares: schedule, trigger form, defaults, and the stand-in for a broken dataset file."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import DAG, Param
+from airflow.timetables.trigger import CronPartitionTimetable
+
+from boostline.dataset import Dataset
+from boostline.errors import DatasetInvalid
+from boostline.orchestration import tasks
+from boostline.orchestration.run import form_default
+from boostline.settings import Settings
+
+DEFAULT_ARGS = {
+    "owner": "boostline",
+    "retries": 2,
+    "retry_delay": timedelta(seconds=20),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=10),
+    "execution_timeout": timedelta(hours=6),
+}
+
+
+def daily_partitions() -> CronPartitionTimetable:
+    """Midnight UTC, for the day before: runs, backfills and triggers carry the date as their partition key."""
+    return CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d")
+
+
+def trigger_form(dataset: Dataset) -> dict[str, Param]:
+    """The fields of the trigger form, with the dataset file's values."""
+
+    def field(name: str, title: str, description: str, **schema: Any) -> Param:
+        text = description + " Changing it makes the run an experiment: tracked, not published."
+        return Param(form_default(dataset, name), title=title, description=text, section="Change the run", **schema)
+
+    memory = {"type": "string", "pattern": "^[1-9][0-9]*[mg]$", "section": "Spark resources"}
+    number = {"type": "integer", "minimum": 1, "section": "Spark resources"}
+
+    def resource(name: str, title: str, **schema: Any) -> Param:
+        text = "Changing it makes the run an experiment unless publish is ticked."
+        return Param(form_default(dataset, name), title=title, description=text, **schema)
+
+    return {
+        "date": Param(
+            None,
+            type=["null", "string"],
+            format="date",
+            title="Data date",
+            description="The day to learn up to, YYYY-MM-DD. Leave empty where the partition key gives it.",
+        ),
+        "publish": Param(
+            False,
+            type="boolean",
+            title="Publish an experiment",
+            description="Only for a run with changes: publish its results as if they were the dataset file's own.",
+        ),
+        "rounds": field("rounds", "Boosting rounds", "At most so many trees.", type="integer", minimum=1),
+        "eta": field("eta", "Learning rate", "Above 0, at most 1.", type="number", exclusiveMinimum=0, maximum=1),
+        "max_depth": field("max_depth", "Tree depth", "0 to 64.", type="integer", minimum=0, maximum=64),
+        "window_days": field("window_days", "Window", "Days to learn from.", type="integer", minimum=1, maximum=3660),
+        "beat_baseline": field(
+            "beat_baseline",
+            "Margin over the baseline",
+            f"Relative gain in {dataset.gate.metric} that the gate asks for; 0.01 is one per cent.",
+            type="number",
+            minimum=-1,
+            maximum=1,
+        ),
+        "beat_champion": field(
+            "beat_champion",
+            "Margin over the champion",
+            f"Relative gain in {dataset.gate.metric} on the same test rows.",
+            type="number",
+            minimum=-1,
+            maximum=1,
+        ),
+        "driver_memory": resource("driver_memory", "Driver memory", **memory),
+        "executor_memory": resource("executor_memory", "Executor memory", **memory),
+        "executor_cores": resource("executor_cores", "Cores per executor", **number),
+        "cores_max": resource("cores_max", "Cores of the application", **number),
+    }
+
+
+def python_task(task_id: str, dataset: Dataset, **kwargs: Any) -> PythonOperator:
+    """One of the Python tasks: `train`, `gate`, `promote` or `report`."""
+    return PythonOperator(
+        task_id=task_id,
+        python_callable=getattr(tasks, task_id),
+        op_kwargs={"dataset": dataset.name},
+        show_return_value_in_logs=False,
+        **kwargs,
+    )
+
+
+def invalid_dag(name: str, kind: str, error: DatasetInvalid) -> DAG:
+    """What stands in for a dataset whose file is wrong, so that the other datasets keep their DAGs."""
+    with DAG(
+        f"{name}_{kind}",
+        schedule=None,
+        start_date=datetime(2013, 1, 1, tzinfo=UTC),
+        tags=["boostline", "invalid"],
+        default_args=DEFAULT_ARGS | {"retries": 0},
+        doc_md=f"The dataset file is wrong:\n\n```\n{error}\n```",
+    ) as dag:
+        PythonOperator(
+            task_id="dataset_file",
+            python_callable=tasks.fail_invalid,
+            op_kwargs={"message": str(error)},
+        )
+    return dag
+
+
+def settings() -> Settings:
+    """Settings as DAG files see them."""
+    return Settings()

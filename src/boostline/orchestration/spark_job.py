@@ -1,0 +1,182 @@
+"""Spark stages as tasks: look first, submit only where there is work, hand on exactly what was written."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk.exceptions import AirflowException
+
+from boostline.dataset import Dataset
+from boostline.errors import EnvironmentUnfit, SparkLost
+from boostline.lake.job import (
+    STAGE_OF_JOB,
+    JobName,
+    JobRequest,
+    JobResult,
+    load_error,
+    load_result,
+    save_request,
+)
+from boostline.lake.manifest import Ref
+from boostline.lake.plan import WindowRefs, load_window, plan_ingest, plan_stage, save_window
+from boostline.lake.store import Store
+from boostline.orchestration.failures import airflow_errors
+from boostline.orchestration.run import Run, new_attempt, resolve_run
+from boostline.settings import Settings
+
+SPARK_POOL = "spark"
+
+
+class SparkJob(SparkSubmitOperator):
+    """A Spark stage of one dataset.
+
+    It resolves the run, finds out without a JVM whether the stage is up to date, and only else writes a request into a
+    new attempt and submits the job. What it returns by XCom names the manifests that were written, by attempt and ETag.
+
+    Args:
+        job: `ingest`, `featurize` or `baseline`.
+        dataset: The dataset's name.
+    """
+
+    # The request is made at run time; nothing of ours is a template.
+    template_fields = ()
+
+    def __init__(self, *, job: JobName, dataset: str, **kwargs: Any) -> None:
+        super().__init__(application="", conn_id="spark_default", name=f"{dataset}-{job}", **kwargs)
+        self.job = job
+        self.dataset = dataset
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Bring the stage of the run's date up to date.
+
+        Returns:
+            `{"refs" | "window", "ran", "spark", "seconds"}` for the next task.
+        """
+        with airflow_errors():
+            started = time.monotonic()
+            settings = Settings()
+            store = Store(settings)
+            run = resolve_run(context, self.dataset, settings)
+            self.log.info("Data date %s%s", run.day, f", experiment: {run.changes}" if run.is_experiment else "")
+            bring = self._ingest if self.job == "ingest" else self._stage
+            handed = bring(context, settings, store, run)
+            return handed | {"seconds": round(time.monotonic() - started, 1)}
+
+    def _ingest(self, context: Any, settings: Settings, store: Store, run: Run) -> dict[str, Any]:
+        plan = plan_ingest(store, run.dataset, run.day)
+        self.log.info(
+            "%d partitions up to date, %d to write, %d days missing",
+            len(plan.current),
+            len(plan.stale),
+            len(plan.missing),
+        )
+        refs, result = plan.current, JobResult(refs=[])
+        if plan.stale:
+            # Clean rows hold nothing of the form, so an experiment publishes them like any run.
+            request = JobRequest(
+                job="ingest",
+                dataset=run.dataset,
+                date=run.day.isoformat(),
+                attempt=new_attempt(run, context["ti"].try_number),
+                publish=True,
+                targets=plan.stale,
+            )
+            result = self._submit(context, settings, store, request)
+            refs = refs + result.refs
+        refs = sorted(refs, key=lambda ref: (ref.table or "", ref.partition))
+        window = WindowRefs(date=run.day.isoformat(), refs=refs, missing=plan.missing)
+        key = save_window(store, run.dataset.name, window)
+        return {"window": key, "partitions": len(refs), "ran": bool(plan.stale), "spark": result.spark}
+
+    def _stage(self, context: Any, settings: Settings, store: Store, run: Run) -> dict[str, Any]:
+        reads = self._reads(context, store)
+        identities = {f"{ref.stage}/{ref.table or ''}/{ref.partition}": ref.identity for ref in reads}
+        plan = plan_stage(store, STAGE_OF_JOB[self.job], run.dataset, run.day, identities)
+        if plan.current:
+            self.log.info("Up to date: attempt %s. No Spark job is submitted", plan.current.attempt)
+            return {"refs": [plan.current.model_dump()], "ran": False, "spark": {}}
+        request = JobRequest(
+            job=self.job,
+            dataset=run.dataset,
+            date=run.day.isoformat(),
+            attempt=new_attempt(run, context["ti"].try_number),
+            publish=run.publish,
+            targets=[plan.target],
+            reads=reads,
+        )
+        result = self._submit(context, settings, store, request)
+        return {"refs": [ref.model_dump() for ref in result.refs], "ran": True, "spark": result.spark}
+
+    def _reads(self, context: Any, store: Store) -> list[Ref]:
+        if self.job == "featurize":
+            return load_window(store, pull(context, "ingest")["window"]).refs
+        return refs_of(pull(context, "featurize"))
+
+    def _submit(self, context: Any, settings: Settings, store: Store, request: JobRequest) -> JobResult:
+        application = settings.jobs / f"{self.job}.py"
+        if not application.is_file():
+            raise EnvironmentUnfit(f"there is no {application}", "Set BOOSTLINE_JOBS to the folder of the job files")
+        self.application = str(application)
+        self.application_args = ["--request", save_request(store, request)]
+        self.conf = spark_conf(request.dataset)
+        self.log.info("Attempt %s, %d partition(s)", request.attempt, len(request.targets))
+        try:
+            super().execute(context)
+        except AirflowException as error:
+            if known := load_error(store, request):
+                raise known from error
+            raise SparkLost(
+                f"the Spark job ended without saying why: {error}", "The task's log above holds the driver's output"
+            ) from error
+        result = load_result(store, request)
+        if result is None:
+            raise SparkLost(f"the Spark job of attempt {request.attempt} left no result", "See the task's log above")
+        self.log.info("Spark applied: %s", json.dumps(result.spark, sort_keys=True))
+        return result
+
+
+def spark_job(job: JobName, dataset: Dataset, **kwargs: Any) -> SparkJob:
+    """The task of one Spark stage, in the pool that bounds how many Spark applications run at once."""
+    return SparkJob(
+        task_id=job,
+        job=job,
+        dataset=dataset.name,
+        pool=SPARK_POOL,
+        execution_timeout=timedelta(minutes=dataset.spark.timeout_minutes),
+        # One ingest of a dataset at a time: a backfill's neighbours then find the shared days done.
+        max_active_tis_per_dag=1 if job == "ingest" else None,
+        **kwargs,
+    )
+
+
+def spark_conf(dataset: Dataset) -> dict[str, str]:
+    """The dataset's share of the cluster as Spark properties. They are shown in `ps`: nothing secret goes here."""
+    spark = dataset.spark
+    return {
+        "spark.driver.memory": spark.driver_memory,
+        "spark.executor.memory": spark.executor_memory,
+        "spark.executor.cores": str(spark.executor_cores),
+        "spark.cores.max": str(spark.cores_max),
+        "spark.sql.shuffle.partitions": str(spark.shuffle_partitions),
+    }
+
+
+def pull(context: Any, task_id: str) -> Any:
+    """What an earlier task of this run handed on.
+
+    Raises:
+        SparkLost: The task handed nothing on.
+    """
+    handed = context["ti"].xcom_pull(task_ids=task_id)
+    if handed is None:
+        raise SparkLost(f"task {task_id} of this run handed nothing on", f"Clear {task_id}, so that it runs again")
+    return handed
+
+
+def refs_of(handed: dict[str, Any]) -> list[Ref]:
+    """The references in what a task handed on."""
+    return [Ref.model_validate(ref) for ref in handed["refs"]]

@@ -1,0 +1,165 @@
+"""The Python tasks of a run: train, gate, promote, report. Heavy libraries are imported when a task runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import Any
+
+from boostline.lake.manifest import Ref
+from boostline.lake.plan import load_window, plan_stage
+from boostline.lake.store import Store
+from boostline.orchestration.failures import airflow_errors
+from boostline.orchestration.run import Run, new_attempt, resolve_run
+from boostline.orchestration.spark_job import pull, refs_of
+from boostline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def train(dataset: str, **context: Any) -> dict[str, Any]:
+    """Train XGBoost on the features that featurize handed on, unless a model of exactly these is there.
+
+    Returns:
+        `{"refs", "ran", "seconds"}`.
+    """
+    with airflow_errors():
+        started = time.monotonic()
+        settings, store, run = _start(dataset, context)
+        features = refs_of(pull(context, "featurize"))[0]
+        plan = plan_stage(store, "model", run.dataset, run.day, {"features": features.identity})
+        if plan.current:
+            log.info("Up to date: attempt %s", plan.current.attempt)
+            return _handed([plan.current], ran=False, started=started)
+        from boostline.training.train import train_model
+
+        ref = train_model(
+            store,
+            settings,
+            run.dataset,
+            features=features,
+            target=plan.target,
+            attempt=new_attempt(run, context["ti"].try_number),
+            publish=run.publish,
+            tags={"airflow_run_id": run.run_id, "changes": json.dumps(run.changes)},
+        )
+        return _handed([ref], ran=True, started=started)
+
+
+def gate(dataset: str, **context: Any) -> dict[str, Any]:
+    """Judge the candidate against the baseline and the champion. A no is an answer, not a failure.
+
+    Returns:
+        `{"passed", "reasons", "champion", "seconds"}`.
+    """
+    with airflow_errors():
+        started = time.monotonic()
+        settings, store, run = _start(dataset, context)
+        from boostline.registry.compare import judge
+
+        verdict: dict[str, Any] = judge(
+            store,
+            settings,
+            run.dataset,
+            run.day,
+            model=refs_of(pull(context, "train"))[0],
+            baseline=refs_of(pull(context, "baseline"))[0],
+            features=refs_of(pull(context, "featurize"))[0],
+        )
+        log.info("The gate says %s", "yes" if verdict["passed"] else "no")
+        for reason in verdict["reasons"]:
+            log.info("  %s", reason)
+        return verdict | {"seconds": round(time.monotonic() - started, 1)}
+
+
+def promote(dataset: str, **context: Any) -> dict[str, Any]:
+    """Move the alias `champion` to the candidate where gate, date and dataset allow it.
+
+    Returns:
+        `{"promoted", "reason", "seconds"}`.
+    """
+    with airflow_errors():
+        started = time.monotonic()
+        settings, store, run = _start(dataset, context)
+        verdict = pull(context, "gate")
+        if not run.publish:
+            outcome = {"promoted": False, "reason": "an experiment is not promoted; tick publish in the form"}
+        elif not verdict["passed"]:
+            outcome = {"promoted": False, "reason": "the gate said no"}
+        else:
+            from boostline.registry.versions import promote_candidate
+
+            outcome = promote_candidate(
+                store, settings, run.dataset, model=refs_of(pull(context, "train"))[0], is_backfill=run.is_backfill
+            )
+        log.info("%s: %s", "Promoted" if outcome["promoted"] else "Not promoted", outcome["reason"])
+        return outcome | {"seconds": round(time.monotonic() - started, 1)}
+
+
+def report(dataset: str, **context: Any) -> dict[str, Any]:
+    """Write what a person reads about the run, and the same as JSON.
+
+    Returns:
+        `{"refs", "report", "result", "ran", "seconds"}`; `report` and `result` are addresses in the lake.
+    """
+    with airflow_errors():
+        started = time.monotonic()
+        _, store, run = _start(dataset, context)
+        handed = {name: pull(context, name) for name in ("ingest", "featurize", "baseline", "train", "gate", "promote")}
+        model, baseline, features = (refs_of(handed[name])[0] for name in ("train", "baseline", "featurize"))
+        decision = {"gate": _timeless(handed["gate"]), "promote": _timeless(handed["promote"])}
+        reads = {
+            "model": model.identity,
+            "baseline": baseline.identity,
+            "window": handed["ingest"]["window"],
+            "decision": json.dumps(decision, sort_keys=True),
+        }
+        plan = plan_stage(store, "report", run.dataset, run.day, reads)
+        from boostline.reporting.report import RunFacts, report_keys, write_report
+
+        ref = plan.current
+        if ref is None:
+            facts = RunFacts(
+                dataset=run.dataset,
+                day=run.day,
+                run_id=run.run_id,
+                changes=run.changes,
+                publish=run.publish,
+                window=load_window(store, handed["ingest"]["window"]),
+                features=features,
+                baseline=baseline,
+                model=model,
+                verdict=_timeless(handed["gate"]),
+                promotion=_timeless(handed["promote"]),
+                seconds={name: value["seconds"] for name, value in handed.items()},
+                spark={name: value["spark"] for name, value in handed.items() if value.get("spark")},
+            )
+            ref = write_report(store, facts, plan.target, attempt=new_attempt(run, context["ti"].try_number))
+        page, result = report_keys(ref)
+        log.info("Report: %s", store.uri(page))
+        return _handed([ref], ran=plan.current is None, started=started) | {
+            "report": store.uri(page),
+            "result": store.uri(result),
+        }
+
+
+def fail_invalid(message: str, **_: Any) -> None:
+    """The one task of a dataset whose file is wrong: fails with what is wrong."""
+    from airflow.sdk.exceptions import AirflowFailException
+
+    raise AirflowFailException(message)
+
+
+def _start(dataset: str, context: Any) -> tuple[Settings, Store, Run]:
+    settings = Settings()
+    return settings, Store(settings), resolve_run(context, dataset, settings)
+
+
+def _handed(refs: list[Ref], *, ran: bool, started: float) -> dict[str, Any]:
+    return {"refs": [ref.model_dump() for ref in refs], "ran": ran, "seconds": round(time.monotonic() - started, 1)}
+
+
+def _timeless(handed: dict[str, Any]) -> dict[str, Any]:
+    """What a task decided, without how long it took: a repeat decides the same."""
+    return {key: value for key, value in handed.items() if key != "seconds"}
