@@ -32,3 +32,9 @@ def check_pattern(pattern: str) -> None:
         raise ValueError(f"replace: {pattern!r} uses `.`; write a set such as [^,] instead")
     if compiled.match(""):
         raise ValueError(f"replace: {pattern!r} matches the empty text")
+
+
+def portable_pattern(pattern: str) -> str:
+    """The pattern as both engines read it: Java's `$` would also match before a closing line break."""
+    ends = pattern.endswith("$") and not pattern.endswith("\\$")
+    return pattern[:-1] + r"\z" if ends else pattern

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,12 @@ PARALLEL_REQUESTS = 16
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One object: its key relative to the lake's root, its size in bytes, its ETag without quotes."""
+    """One object: key relative to the lake's root, size in bytes, ETag without quotes, when S3 got it."""
 
     key: str
     size: int
     etag: str
+    modified: datetime
 
 
 class PreconditionFailed(Exception):
@@ -111,7 +113,7 @@ class Store:
             )
             for page in pages:
                 for item in page.get("Contents", []):
-                    yield StoredObject(item["Key"][cut:], item["Size"], _bare(item["ETag"]))
+                    yield StoredObject(item["Key"][cut:], item["Size"], _bare(item["ETag"]), item["LastModified"])
 
     def upload(self, key: str, path: str) -> None:
         """Write a local file, in parts where it is large."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -99,7 +100,7 @@ def python_task(task_id: str, dataset: Dataset, **kwargs: Any) -> PythonOperator
 def invalid_dag(name: str, kind: str, error: DatasetInvalid) -> DAG:
     """What stands in for a dataset whose file is wrong, so that the other datasets keep their DAGs."""
     with DAG(
-        f"{name}_{kind}",
+        re.sub(r"[^\w.-]", "_", f"{name}_{kind}"),
         schedule=None,
         start_date=datetime(2013, 1, 1, tzinfo=UTC),
         tags=["boostline", "invalid"],

@@ -1,0 +1,111 @@
+"""What an exception of Spark or of its JVM means for the person who runs the job."""
+
+from __future__ import annotations
+
+import re
+
+from boostline.errors import (
+    BoostlineError,
+    DataInvalid,
+    EnvironmentUnfit,
+    InputChanged,
+    SparkLost,
+    StoreUnavailable,
+    StoreUnsuitable,
+)
+
+_FILE = re.compile(r"(s3a://[^\s'\"`,\])]+)")
+
+# The first line that matches decides: what, class, message, remedy.
+_MEANINGS: tuple[tuple[str, type[BoostlineError], str, str], ...] = (
+    (
+        r"No space left on device",
+        EnvironmentUnfit,
+        "Spark's scratch folder is full",
+        "Free space there, or set BOOSTLINE_SPARK_SCRATCH to a folder on a larger disk",
+    ),
+    (
+        r"RemoteFileChangedException|FileNotFoundException: No such file or directory: s3a",
+        InputChanged,
+        "{file} changed or went away while it was read",
+        "A retry reads it again",
+    ),
+    (
+        r"Unexpected end of input stream|not a gzip file|incorrect header check|invalid (?:stored|block|code|distance|"
+        r"literal)|is not a Parquet file|Could not read footer|CANNOT_READ_FILE_FOOTER|ParquetDecodingException|"
+        r"incorrect data check|unknown compression method|ZipException|EOFException",
+        DataInvalid,
+        "{file} is truncated or corrupt",
+        "Land a whole copy of it again",
+    ),
+    (
+        r"NoSuchBucketException|UnknownStoreException|Bucket does not exist",
+        StoreUnsuitable,
+        "S3 has no such bucket ({file})",
+        "Create it, or set BOOSTLINE_LAKE",
+    ),
+    (
+        r"AccessDeniedException|InvalidAccessKeyId|SignatureDoesNotMatch|NoAwsCredentialsException|AWSNoAuth",
+        StoreUnsuitable,
+        "S3 refuses Spark's keys ({file})",
+        "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the rights of that identity",
+    ),
+    (
+        r"AWSClientIOException|ConnectException|SdkClientException|ApiCallTimeout|AWSServiceIOException|"
+        r"AWSStatus500Exception|UnknownHostException|HttpHostConnectException|NoHttpResponseException",
+        StoreUnavailable,
+        "S3 failed while Spark worked with it ({file})",
+        "Try again when it is up",
+    ),
+    (
+        r"OutOfMemoryError|Java heap space",
+        SparkLost,
+        "a Spark process ran out of memory",
+        "Raise spark.driver_memory or spark.executor_memory in the dataset file",
+    ),
+    (
+        r"ExecutorLostFailure|executor (?:lost|.* exited)|Master removed our application|masters are unresponsive|"
+        r"SparkContext was shut down|stopped SparkContext|FetchFailed|MetadataFetchFailed|Py4JNetworkError|"
+        r"Error while (?:sending|receiving)|Answer from Java side is empty|Connection refused|Connection reset",
+        SparkLost,
+        "Spark lost its driver, its executors or its master",
+        "See the logs of the Spark master and workers; a retry starts afresh",
+    ),
+)
+
+
+def explain(error: BaseException) -> BoostlineError | None:
+    """The error of ours that an exception stands for, or none where it is a bug to be seen in full."""
+    if isinstance(error, BoostlineError):
+        return error
+    text = _text(error)
+    for pattern, kind, message, remedy in _MEANINGS:
+        found = re.search(pattern, text)
+        if found:
+            file = _FILE.search(text)
+            where = re.sub(r"^s3a:", "s3:", file[1].rstrip(".:;")) if file else "an object that Spark does not name"
+            return kind(f"{message.format(file=where)}: {_line(text, found.start())}", remedy)
+    return None
+
+
+def _text(error: BaseException) -> str:
+    """The messages of an exception and its causes, the JVM's stack traces among them."""
+    parts: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None and len(parts) < 10:
+        parts.append(f"{type(seen).__name__}: {seen}")
+        trace = getattr(seen, "java_exception", None)
+        if trace is not None:
+            parts.append(str(trace.toString()))
+        stack = getattr(seen, "_stackTrace", None)
+        if stack:
+            parts.append(str(stack))
+        seen = seen.__cause__ or seen.__context__
+    return "\n".join(parts)
+
+
+def _line(text: str, position: int) -> str:
+    """The line around a position, at most 200 characters."""
+    start = text.rfind("\n", 0, position) + 1
+    end = text.find("\n", position)
+    return text[start : end if end > 0 else None].strip()[:200]

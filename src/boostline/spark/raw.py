@@ -1,0 +1,226 @@
+"""Reading raw files as text columns: which columns they have, then the rows.
+
+A row is a line. CSV fields with line breaks inside quotes are therefore not read as one row: both halves go to
+quarantine as broken quotes. The other way round, one stray quote would swallow the rest of a file unseen.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import zlib
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from boostline.dataset.sections import Table
+from boostline.errors import DataInvalid, DataMissing
+from boostline.lake.arrow import parquet_dataset
+from boostline.lake.store import PARALLEL_REQUESTS, Store
+
+HEADER_BYTES = 64 * 1024
+BLANKS = " \t\r\n"
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One raw file: its key, its columns in order, the header line as it stands there (CSV), whether rows follow."""
+
+    key: str
+    columns: tuple[str, ...]
+    header: str = ""
+    has_rows: bool = True
+
+
+def inspect_files(store: Store, table: Table, keys: list[str]) -> list[RawFile]:
+    """Look into the files' headers, without Spark.
+
+    Raises:
+        DataInvalid: A file is empty, is no gzip, or lacks a column of the contract; names the file and both sides.
+    """
+    look = {"csv": _inspect_csv, "json": _inspect_json, "parquet": _inspect_parquet}[table.source.format]
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+        return list(pool.map(lambda key: look(store, table, key), keys))
+
+
+def ignored_columns(table: Table, files: list[RawFile]) -> list[str]:
+    """Columns of the files that the contract does not name."""
+    return sorted({name for file in files for name in file.columns} - set(sources(table)))
+
+
+def sources(table: Table) -> dict[str, str]:
+    """Contract columns by their name in the file."""
+    return {column.source or name: name for name, column in table.columns.items()}
+
+
+def read_raw(spark: SparkSession, store: Store, table: Table, files: list[RawFile]) -> DataFrame:
+    """All rows as text: `_raw`, a struct of the contract's columns; `_file`; `_problem`, where the line is broken.
+
+    A text of `null_values`, blanks around it aside, is null already.
+    """
+    groups: dict[tuple[tuple[str, ...], str], list[str]] = defaultdict(list)
+    for file in files:
+        groups[(file.columns, file.header)].append(file.key)
+    read = {"csv": _read_csv, "json": _read_json, "parquet": _read_parquet}[table.source.format]
+    frames = [
+        read(spark, table, columns, header, [_escape_glob(store.uri(key, "s3a")) for key in keys])
+        for (columns, header), keys in sorted(groups.items())
+    ]
+    whole = frames[0]
+    for frame in frames[1:]:
+        whole = whole.unionByName(frame)
+    return whole
+
+
+def _inspect_csv(store: Store, table: Table, key: str) -> RawFile:
+    start, complete = _start(store, key)
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataInvalid(f"{store.uri(key)} is UTF-16", "Convert it to UTF-8")
+    header, _, rest = re.sub(r"\r\n?", "\n", start.decode("utf-8-sig", errors="replace").lstrip("\r\n")).partition("\n")
+    columns = tuple(name.strip() for name in next(csv.reader([header], delimiter=table.source.delimiter), []))
+    _require_columns(store.uri(key), table, columns)
+    return RawFile(key, columns, header, has_rows=not complete or bool(rest.strip()))
+
+
+def _inspect_json(store: Store, table: Table, key: str) -> RawFile:
+    """JSON lines name their columns row by row, so only unreadable files are refused here."""
+    _start(store, key)
+    return RawFile(key, tuple(sources(table)))
+
+
+def _inspect_parquet(store: Store, table: Table, key: str) -> RawFile:
+    import pyarrow as pa
+
+    try:
+        schema = parquet_dataset(store, [key]).schema
+    except (pa.ArrowException, OSError) as error:
+        raise DataInvalid(f"{store.uri(key)} is not a Parquet file: {error}", "Land a whole copy of it") from error
+    _require_columns(store.uri(key), table, tuple(schema.names))
+    for name in sources(table):
+        kind = schema.field(name).type
+        if pa.types.is_nested(kind) or kind == pa.timestamp("ns"):
+            raise DataInvalid(
+                f"{store.uri(key)}: column {name} is {kind}, which cannot be read",
+                "Write flat columns, and timestamps in microseconds",
+            )
+    return RawFile(key, tuple(schema.names))
+
+
+def _start(store: Store, key: str) -> tuple[bytes, bool]:
+    """The decompressed start of a text file, and whether that is all of it."""
+    try:
+        start = store.get_start(key, HEADER_BYTES)
+    except DataMissing:
+        start = b""
+    complete = len(start) < HEADER_BYTES
+    if key.endswith(".gz") and start:
+        unpack = zlib.decompressobj(wbits=31)
+        try:
+            start = unpack.decompress(start)
+        except zlib.error as error:
+            raise DataInvalid(f"{store.uri(key)} is not a gzip file: {error}", "Land a whole copy of it") from error
+        if complete and not unpack.eof:
+            raise DataInvalid(f"{store.uri(key)} is a truncated gzip file", "Land a whole copy of it")
+    elif start[:2] == b"\x1f\x8b":
+        raise DataInvalid(f"{store.uri(key)} is gzip, and its name does not say so", "Let its name end in .gz")
+    if not start.strip():
+        raise DataInvalid(f"{store.uri(key)} is empty", "Land a file with a header and rows")
+    return start, complete
+
+
+def _require_columns(uri: str, table: Table, found: tuple[str, ...]) -> None:
+    wanted = sources(table)
+    lacking = [name for name in wanted if name not in found]
+    doubled = sorted({name for name in found if found.count(name) > 1} & set(wanted))
+    if not lacking and not doubled:
+        return
+    what = f"has the column(s) {', '.join(doubled)} twice" if doubled else f"lacks the column(s) {', '.join(lacking)}"
+    if len(lacking) == len(wanted):
+        what = "has no header, or a wrong one"
+    raise DataInvalid(
+        f"{uri} {what}: expected {', '.join(wanted)}; found {_few(found)}",
+        "Land a file with these columns, in any order, or mend the table's columns in the dataset file",
+    )
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(name[:40] for name in names[:60]) + (" …" if len(names) > 60 else "")
+
+
+def _read_csv(spark: SparkSession, table: Table, columns: tuple[str, ...], header: str, paths: list[str]) -> DataFrame:
+    delimiter = table.source.delimiter
+    schema = ", ".join([f"c{number} STRING" for number in range(len(columns))] + ["_corrupt STRING"])
+    # RFC 4180: a quote is escaped by another one; Spark's default is a backslash.
+    options = {"sep": delimiter, "escape": '"', "columnNameOfCorruptRecord": "_corrupt", "mode": "PERMISSIVE"}
+    parsed = _lines(spark, paths).where(~F.col("value").isin(header, "\ufeff" + header))
+    parsed = parsed.select("value", "_file", F.from_csv("value", schema, options).alias("row"))
+    quotes = F.length("value") - F.length(F.replace(F.col("value"), F.lit('"'), F.lit("")))
+    outside = F.regexp_replace("value", r'"[^"]*"', "")
+    fields = F.size(F.split(outside, re.escape(delimiter)))
+    ragged = F.concat(F.lit("ragged row: "), fields.cast("string"), F.lit(f" of {len(columns)} fields"))
+    problem = (
+        _line_problem()
+        .when(quotes % 2 == 1, F.lit("broken quotes"))
+        .when(F.col("row._corrupt").isNotNull(), F.when(fields != len(columns), ragged).otherwise("broken quotes"))
+    )
+    where = {name: f"row.c{columns.index(name)}" for name in sources(table)}
+    return parsed.select(_raw_struct(table, where), "_file", problem.alias("_problem"))
+
+
+def _read_json(
+    spark: SparkSession, table: Table, columns: tuple[str, ...], _header: str, paths: list[str]
+) -> DataFrame:
+    schema = ", ".join([f"`{name}` STRING" for name in columns] + ["_corrupt STRING"])
+    options = {"columnNameOfCorruptRecord": "_corrupt", "mode": "PERMISSIVE"}
+    parsed = _lines(spark, paths).select("value", "_file", F.from_json("value", schema, options).alias("row"))
+    problem = _line_problem().when(F.col("row._corrupt").isNotNull(), F.lit("not a JSON object"))
+    where = {name: f"row.`{name}`" for name in columns}
+    return parsed.select(_raw_struct(table, where), "_file", problem.alias("_problem"))
+
+
+def _read_parquet(
+    spark: SparkSession, table: Table, _columns: tuple[str, ...], _header: str, paths: list[str]
+) -> DataFrame:
+    where = {name: f"`{name}`" for name in sources(table)}
+    frame = spark.read.parquet(*paths)
+    return frame.select(
+        _raw_struct(table, where),
+        F.col("_metadata.file_path").alias("_file"),
+        F.lit(None).cast("string").alias("_problem"),
+    )
+
+
+def _lines(spark: SparkSession, paths: list[str]) -> DataFrame:
+    lines = spark.read.text(paths).select("value", F.col("_metadata.file_path").alias("_file"))
+    return lines.where(F.btrim("value", F.lit(BLANKS)) != "")
+
+
+def _line_problem() -> Column:
+    """What spoils a whole line, whatever its format; add more with `.when`."""
+    return F.when(~F.is_valid_utf8("value"), F.lit("invalid UTF-8")).when(
+        F.instr("value", "\x00") > 0, F.lit("NUL byte")
+    )
+
+
+def _raw_struct(table: Table, where: dict[str, str]) -> Column:
+    """The contract's columns under their own names, with null for the texts that mean it."""
+    nulls = list(table.source.null_values)
+
+    def text(path: str) -> Column:
+        value = F.col(path).cast("string")
+        return F.when(F.btrim(value, F.lit(BLANKS)).isin(nulls), None).otherwise(value) if nulls else value
+
+    return F.struct(*[text(where[source]).alias(name) for source, name in sources(table).items()]).alias("_raw")
+
+
+def _escape_glob(path: str) -> str:
+    """Spark would read `[`, `*` and the like in a file's name as a pattern."""
+    return re.sub(r"([\\{}\[\]*?])", r"\\\1", path)
+
+
+def partition_of(file: Column) -> Column:
+    """The date in a raw file's path, as text; empty for reference files."""
+    return F.regexp_extract(file, r"/date=(\d{4}-\d{2}-\d{2})/", 1)

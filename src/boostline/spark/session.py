@@ -1,0 +1,117 @@
+"""The Spark session of one job."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from boostline.errors import SparkLost
+
+RESOURCE_SECONDS = 90
+"""An application that has no executor for so long ends; Spark itself would wait for ever."""
+
+# Where and how big comes from spark-submit and SPARK_CONF_DIR. These decide what the rows mean.
+_CORRECTNESS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "false",  # a division by zero in a label expression is null, not the end of the job
+    "spark.sql.caseSensitive": "true",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+    "spark.sql.files.ignoreCorruptFiles": "false",
+    "spark.sql.files.ignoreMissingFiles": "false",
+    # Each task costs a few requests and some 10 ms: list a window's files in the driver.
+    "spark.sql.sources.parallelPartitionDiscovery.threshold": "500",
+}
+
+
+@contextmanager
+def spark_session(app_name: str) -> Iterator[Any]:
+    """A session that ends with the block, whatever happens in it.
+
+    Args:
+        app_name: Shown by the master.
+
+    Raises:
+        SparkLost: The master does not answer, or gives no executor for `RESOURCE_SECONDS`.
+    """
+    from pyspark import SparkConf
+    from pyspark.sql import SparkSession
+
+    _require_master(SparkConf().get("spark.master", "local[*]"))
+    builder = SparkSession.builder.appName(app_name)
+    for key, value in _CORRECTNESS.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    done, starved = threading.Event(), threading.Event()
+    threading.Thread(target=_stop_when_starved, args=(spark, done, starved), daemon=True).start()
+    try:
+        yield spark
+    except Exception as error:
+        if starved.is_set():
+            raise SparkLost(
+                f"{spark_master(spark)} gave this application no executor for {RESOURCE_SECONDS} s",
+                "See whether its workers are up and have the memory and cores asked for, and what else runs there",
+            ) from error
+        raise
+    finally:
+        done.set()
+        spark.stop()
+
+
+def spark_master(spark: Any) -> str:
+    """The master's address, as Spark knows it."""
+    return str(spark.sparkContext.master)
+
+
+def applied_settings(spark: Any) -> dict[str, str]:
+    """What Spark really gave the application: master, memory and cores; memory of JVM heaps in MiB."""
+    context = spark.sparkContext
+    java = context._jsc.sc()
+    conf = context.getConf()
+    heap = context._jvm.java.lang.Runtime.getRuntime().maxMemory()
+    return {
+        "app_id": context.applicationId,
+        "master": context.master,
+        "driver_heap_mib": str(heap // 2**20),
+        "executors": str(_executors(java)),
+        "default_parallelism": str(context.defaultParallelism),
+        **{
+            key.removeprefix("spark.").replace(".", "_"): conf.get(key, "")
+            for key in ("spark.driver.memory", "spark.executor.memory", "spark.executor.cores", "spark.cores.max")
+        },
+        "shuffle_partitions": spark.conf.get("spark.sql.shuffle.partitions"),
+    }
+
+
+def _executors(java_context: Any) -> int:
+    return int(java_context.getExecutorMemoryStatus().size()) - 1  # the driver is in the list too
+
+
+def _require_master(master: str) -> None:
+    """Notice a dead standalone master at once; its client would try for a minute and then lose the reason."""
+    if not master.startswith("spark://"):
+        return
+    tried = []
+    for address in master.removeprefix("spark://").split(","):
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            tried.append(f"{address}: {error.strerror or error}")
+    raise SparkLost(f"the Spark master {master} does not answer ({'; '.join(tried)})", "Start it, then try again")
+
+
+def _stop_when_starved(spark: Any, done: threading.Event, starved: threading.Event) -> None:
+    if spark_master(spark).startswith("local"):
+        return
+    java, waited = spark.sparkContext._jsc.sc(), 0
+    while not done.wait(1):
+        waited = 0 if _executors(java) > 0 else waited + 1
+        if waited >= RESOURCE_SECONDS:
+            starved.set()
+            spark.stop()
+            return

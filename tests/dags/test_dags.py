@@ -1,0 +1,119 @@
+"""The DAG files: they parse fast and without heavy libraries, keep the team's rules, and survive a broken dataset."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException
+
+from boostline.dataset import dataset_files
+
+DAGS = Path("dags").resolve()
+DATASETS = [path.stem for path in dataset_files(Path("conf/datasets"))]
+STAGES = ["ingest", "featurize", "baseline", "train", "gate", "promote", "report"]
+
+
+def load_dags() -> dict[str, Any]:
+    bag = DagBag(dag_folder=str(DAGS), bundle_name="test")
+    assert bag.import_errors == {}
+    return dict(bag.dags)
+
+
+@pytest.fixture(scope="module")
+def dags() -> dict[str, Any]:
+    return load_dags()
+
+
+def test_every_dataset_has_a_training_dag(dags: dict[str, Any]) -> None:
+    assert set(dags) == {*(f"{name}_train" for name in DATASETS), "boostline_maintenance"}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_stages_follow_one_another(dags: dict[str, Any], name: str) -> None:
+    dag = dags[f"{name}_train"]
+    assert [task.task_id for task in dag.topological_sort()] == STAGES
+    for before, after in zip(STAGES, STAGES[1:], strict=False):
+        assert dag.task_dict[before].downstream_task_ids == {after}
+    assert {dag.task_dict[job].operator_name for job in STAGES[:3]} == {"SparkJob"}
+    assert {dag.task_dict[job].operator_name for job in STAGES[3:]} == {"PythonOperator"}
+
+
+def test_team_rules(dags: dict[str, Any]) -> None:
+    for dag in dags.values():
+        assert "boostline" in dag.tags
+        assert dag.doc_md
+        assert "When it fails" in dag.doc_md
+        assert not dag.catchup
+        for task in dag.tasks:
+            assert task.owner == "boostline"
+            assert task.retries == 2
+            assert task.execution_timeout is not None
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_pools_and_concurrency(dags: dict[str, Any], name: str) -> None:
+    tasks = dags[f"{name}_train"].task_dict
+    assert {tasks[job].pool for job in STAGES[:3]} == {"spark"}
+    assert tasks["promote"].pool == "promotion"
+    assert tasks["ingest"].max_active_tis_per_dag == 1
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_form_explains_every_field(dags: dict[str, Any], name: str) -> None:
+    params = dags[f"{name}_train"].params
+    assert list(params)[0] == "date"
+    for field in params:
+        schema = params.get_param(field).schema
+        assert schema["title"], field
+        assert params.get_param(field).description, field
+        assert "type" in schema, field
+
+
+@pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.name)
+def test_dag_files_are_wiring(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 100
+
+
+@pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.name)
+def test_parsing_loads_no_heavy_library(path: Path) -> None:
+    heavy = ["pyspark", "xgboost", "mlflow", "pandas", "pyarrow", "sklearn", "boto3", "jinja2.loaders"]
+    code = (
+        "import sys, json, runpy; import airflow.sdk; "
+        "from airflow.providers.standard.operators.python import PythonOperator; before = set(sys.modules); "
+        f"runpy.run_path({str(path)!r}); print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    assert [name for name in heavy if name in loaded] == []
+
+
+def test_one_broken_file_leaves_the_other_datasets_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree("conf/datasets", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "bad name!.yaml").write_text("name: x\n")
+    (tmp_path / "houses.yaml").write_text("name: houses\ntask: guess\nextra: ../../etc\n")
+    monkeypatch.setenv("BOOSTLINE_DATASETS", str(tmp_path))
+    dags = load_dags()
+    assert {f"{name}_train" for name in DATASETS} < set(dags)
+    broken: DAG = dags["houses_train"]
+    assert "invalid" in broken.tags
+    (task,) = broken.tasks
+    with pytest.raises(AirflowFailException) as error:
+        task.python_callable(**task.op_kwargs)
+    assert "houses.yaml: extra: unknown key" in str(error.value)
+    assert "task: Input should be 'regression', 'binary' or 'multiclass'" in str(error.value)
+
+
+def test_a_dataset_that_waits_gets_a_waiting_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = Path("conf/datasets/nyc_flights.yaml").read_text()
+    (tmp_path / "nyc_flights.yaml").write_text(text.replace("on_missing: skip", "on_missing: wait"))
+    monkeypatch.setenv("BOOSTLINE_DATASETS", str(tmp_path))
+    dag = load_dags()["nyc_flights_train"]
+    assert dag.task_dict["wait_for_raw_files"].downstream_task_ids == {"ingest"}

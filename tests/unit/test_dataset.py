@@ -1,0 +1,194 @@
+"""Dataset files: what is accepted, and what an error tells a person."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boostline.dataset import change_dataset, dataset_files, dataset_path, load_dataset, parse_dataset
+from boostline.dataset.draft import draft_dataset
+from boostline.errors import BoostlineError, DataInvalid, DatasetInvalid
+
+SHIPPED = Path("conf/datasets")
+
+MINIMAL: dict[str, Any] = {
+    "name": "houses",
+    "task": "regression",
+    "label": {"name": "price"},
+    "id": ["house"],
+    "tables": {
+        "sales": {
+            "daily": True,
+            "columns": {
+                "house": {"type": "long"},
+                "price": {"type": "double"},
+                "area": {"type": "double"},
+                "town": {"type": "string", "clean": ["trim", {"replace": "[0-9]+$", "by": ""}]},
+            },
+        },
+        "towns": {"key": ["town"], "columns": {"town": {"type": "string"}, "people": {"type": "long"}}},
+    },
+    "joins": ["towns"],
+    "split": {"kind": "hash"},
+    "features": {"categorical": ["town"], "numeric": ["area", "people"]},
+    "baseline": {"kind": "linear"},
+    "gate": {"metric": "rmse"},
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    data = copy.deepcopy(MINIMAL)
+    node: Any = data
+    *parents, leaf = path.split(".")
+    for parent in parents:
+        node = node.setdefault(parent, {})
+    node[leaf] = value
+    return data
+
+
+@pytest.mark.parametrize("path", dataset_files(SHIPPED), ids=lambda path: path.stem)
+def test_shipped_files_are_valid(path: Path) -> None:
+    assert load_dataset(path).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("modell", {}, "modell: unknown key; did you mean 'model'?"),
+        ("model.params", {"etaa": 1}, "model.params.etaa: unknown key; did you mean 'eta'?"),
+        ("model.rounds", "many", "model.rounds: Input should be a valid integer"),
+        ("model.params", {"eta": 7}, "model.params.eta: Input should be less than or equal to 1 (given: 7)"),
+        ("name", "../houses", "name: String should match pattern"),
+        ("tables.../../etc", {"columns": {"a": {"type": "long"}}}, "should match pattern"),
+        ("wait", {"marker": "../x"}, "wait.marker: String should match pattern"),
+        ("split", {"kind": "tim"}, "split: Input tag 'tim'"),
+        ("split", {"kind": "time", "valid_days": 1, "test_days": 1}, "must be below window.days (1)"),
+        ("split", {"kind": "first_rows", "test_rows": 5}, "give either valid_rows or test_is_valid: true"),
+        ("gate.metric", "auc", "gate.metric: 'auc' is none of regression's: rmse, mae, r2, gini"),
+        ("baseline.kind", "logistic", "logistic does not fit task regression"),
+        ("features.numeric", ["arae"], "features: 'arae' is not known; did you mean 'area'?"),
+        ("features.numeric", ["price"], "['price'] would leak the label"),
+        ("features.never", ["area"], "['area'] would leak the label"),
+        ("features.derived", {"big": {"ratio": ["area", "people"], "hour": "area"}}, "exactly one of hour"),
+        ("label", {"name": "cost"}, "label: 'cost' is no column"),
+        ("joins", ["sales"], "joins: 'sales' is not a reference table"),
+        ("tables.sales.daily", False, "exactly one table must be daily"),
+        ("tables.sales.max_bad_share", 2, "max_bad_share: Input should be less than or equal to 1"),
+        ("tables.sales.columns.area", {"type": "double", "allowed": ["a"]}, "allowed and clean are for strings"),
+        ("tables.sales.columns.date", {"type": "date"}, "['date'] are reserved"),
+        ("tables.towns.columns.area", {"type": "double"}, "['area'] exist already; rename them with `source`"),
+        ("window", {"days": 3, "min_days": 4}, "min_days (4) is above days (3)"),
+        ("spark", {"driver_memory": "lots"}, "spark.driver_memory: String should match pattern"),
+        ("model.params", {"objective": "binary:logistic"}, "does not fit task regression"),
+    ],
+)
+def test_a_wrong_file_names_the_key_and_what_is_allowed(path: str, value: Any, says: str) -> None:
+    data = changed(path, value) if not path.startswith("tables...") else changed("tables", {"../../etc": value})
+    with pytest.raises(DatasetInvalid) as error:
+        parse_dataset(data, source="houses.yaml")
+    assert says in str(error.value)
+    assert "houses.yaml: " in str(error.value)
+
+
+@pytest.mark.parametrize("pattern", [r"\s+", r"a.b", r"(?=a)", r"(a)\1", r"a*", r"a$b", r"é", r"[a&&b]", r"a++", "("])
+def test_patterns_outside_the_common_subset_are_refused(pattern: str) -> None:
+    rules = {"type": "string", "clean": [{"replace": pattern}]}
+    with pytest.raises(DatasetInvalid, match="replace"):
+        parse_dataset(changed("tables.sales.columns.town", rules))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name: [", "not YAML"),
+        ("name: a\nname: b\n", "key 'name' is given twice"),
+        ("- 1\n", "a dataset file is a mapping"),
+        ("", "a dataset file is a mapping"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(DatasetInvalid, match=says) as error:
+        load_dataset(path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["../etc/passwd", "a/b", "", "A", "a.b", "x" * 64])
+def test_a_dataset_name_cannot_climb(name: str) -> None:
+    with pytest.raises(DatasetInvalid, match="no dataset name"):
+        dataset_path(SHIPPED, name)
+
+
+def test_an_unknown_dataset_lists_the_known_ones() -> None:
+    with pytest.raises(DatasetInvalid, match="nyc_flights"):
+        load_dataset(dataset_path(SHIPPED, "nyc_trains"))
+
+
+def test_form_changes_are_checked_like_the_file() -> None:
+    dataset = parse_dataset(MINIMAL)
+    assert change_dataset(dataset, {"model.rounds": 7, "model.params.eta": 0.5}).model.rounds == 7
+    with pytest.raises(DatasetInvalid, match=r"model\.params\.eta"):
+        change_dataset(dataset, {"model.params.eta": 0})
+    with pytest.raises(DatasetInvalid, match="unknown key"):
+        change_dataset(dataset, {"model.speed": 1})
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.sampled_from(sorted(MINIMAL)), json_values)
+def test_any_value_anywhere_gives_a_dataset_or_a_clear_error(key: str, value: Any) -> None:
+    try:
+        parse_dataset({**MINIMAL, key: value}, source="houses.yaml")
+    except BoostlineError as error:
+        assert "houses.yaml: " in str(error)
+
+
+@pytest.mark.parametrize(
+    ("label", "task"), [("price", "regression"), ("sold", "binary"), ("kind", "multiclass"), ("few", "binary")]
+)
+def test_init_drafts_a_valid_file_from_a_sample(tmp_path: Path, label: str, task: str) -> None:
+    source = tmp_path / "My houses.csv"
+    lines = ["id,price (k),price,sold,kind,few,date"]
+    lines += [
+        f"{i},{i * 1.5},{i * 2.5},{i % 2},{'abc'[i % 3]},{'yn'[i % 2]},2020-01-{i % 28 + 1:02}" for i in range(90)
+    ]
+    source.write_text("\n".join(lines) + "\n")
+    path = draft_dataset(source, label, tmp_path / "datasets", name=None, id_columns=[])
+    dataset = load_dataset(path)
+    assert (path.name, dataset.task, dataset.id) == ("my_houses.yaml", task, ("id",))
+    assert dataset.raw_columns["price_k"].source == "price (k)"
+    with pytest.raises(DatasetInvalid, match="exists already"):
+        draft_dataset(source, label, tmp_path / "datasets", name=None, id_columns=[])
+
+
+def test_init_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_text("x,y\n1,1\n1,1\n")
+    with pytest.raises(DatasetInvalid, match="has no column 'z'"):
+        draft_dataset(source, "z", tmp_path, name=None, id_columns=[])
+    with pytest.raises(DatasetInvalid, match="no column identifies a row"):
+        draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
+    source.write_text("x,y\n1,1\n2,1\n")
+    with pytest.raises(DataInvalid, match="fewer than two different values"):
+        draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
+    source.write_text("x,y\n")
+    with pytest.raises(DataInvalid, match="no rows"):
+        draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
+
+
+def test_the_reference_page_is_what_the_model_says() -> None:
+    from boostline.dataset.reference import render
+
+    page = Path("docs/dataset-file.md").read_text(encoding="utf-8")
+    assert page == render(), "run: python -m boostline.dataset.reference > docs/dataset-file.md"
