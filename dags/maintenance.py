@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from airflow.sdk import dag, task
 
 from boostline.dataset import dataset_files
-from boostline.orchestration.dag import DEFAULT_ARGS, settings
+from boostline.orchestration.dag import DEFAULT_ARGS, plain_id, settings
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def maintenance() -> None:
         return {"attempts": removed.attempts, "bytes": removed.size}
 
     for path in dataset_files(settings().datasets):
-        remove_old_attempts.override(task_id=f"clean_{path.stem}")(path.stem)
+        remove_old_attempts.override(task_id=f"clean_{plain_id(path.stem)}")(path.stem)
 
 
 maintenance()

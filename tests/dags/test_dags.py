@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -40,7 +41,7 @@ def test_every_dataset_has_a_training_dag(dags: dict[str, Any]) -> None:
 def test_stages_follow_one_another(dags: dict[str, Any], name: str) -> None:
     dag = dags[f"{name}_train"]
     assert [task.task_id for task in dag.topological_sort()] == STAGES
-    for before, after in zip(STAGES, STAGES[1:], strict=False):
+    for before, after in itertools.pairwise(STAGES):
         assert dag.task_dict[before].downstream_task_ids == {after}
     assert {dag.task_dict[job].operator_name for job in STAGES[:3]} == {"SparkJob"}
     assert {dag.task_dict[job].operator_name for job in STAGES[3:]} == {"PythonOperator"}
@@ -69,7 +70,7 @@ def test_pools_and_concurrency(dags: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize("name", DATASETS)
 def test_the_form_explains_every_field(dags: dict[str, Any], name: str) -> None:
     params = dags[f"{name}_train"].params
-    assert list(params)[0] == "date"
+    assert next(iter(params)) == "date"
     for field in params:
         schema = params.get_param(field).schema
         assert schema["title"], field

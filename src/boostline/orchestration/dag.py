@@ -97,10 +97,15 @@ def python_task(task_id: str, dataset: Dataset, **kwargs: Any) -> PythonOperator
     )
 
 
+def plain_id(name: str) -> str:
+    """A file's name as part of an Airflow id: what Airflow refuses becomes an underscore."""
+    return re.sub(r"[^\w.-]", "_", name)
+
+
 def invalid_dag(name: str, kind: str, error: DatasetInvalid) -> DAG:
     """What stands in for a dataset whose file is wrong, so that the other datasets keep their DAGs."""
     with DAG(
-        re.sub(r"[^\w.-]", "_", f"{name}_{kind}"),
+        f"{plain_id(name)}_{kind}",
         schedule=None,
         start_date=datetime(2013, 1, 1, tzinfo=UTC),
         tags=["boostline", "invalid"],

@@ -8,9 +8,11 @@ from operator import or_
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+from boostline.dataset import Dataset
 from boostline.dataset.pattern import portable_pattern
 from boostline.dataset.sections import Column as ColumnSpec
 from boostline.dataset.sections import Table
+from boostline.lake.features import DATA_DATE
 from boostline.spark.raw import BLANKS
 
 SPARK_TYPES = {
@@ -26,6 +28,25 @@ SPARK_TYPES = {
 _SHOWN_CHARACTERS = 40
 
 
+def identifying(dataset: Dataset, name: str) -> list[str]:
+    """The columns that identify a row of a table; all of them where a reference table has no key."""
+    table = dataset.tables[name]
+    return list(dataset.id if table.daily else table.key or table.columns)
+
+
+def required_columns(dataset: Dataset, name: str) -> set[str]:
+    """Columns that may not be missing: those said to be, and those that identify the row."""
+    table = dataset.tables[name]
+    key = dataset.id if table.daily else table.key
+    return {*key, *(column for column, spec in table.columns.items() if spec.required)}
+
+
+def clean_types(table: Table) -> dict[str, str]:
+    """The columns of a clean partition and their Spark types."""
+    types = {name: SPARK_TYPES[spec.type] for name, spec in table.columns.items()}
+    return types | ({DATA_DATE: "date"} if table.daily else {})
+
+
 def typed_columns(table: Table) -> list[Column]:
     """The contract's columns from `_raw`, typed and cleaned; null where the text does not fit."""
     return [_typed(spec, _raw(name)).alias(name) for name, spec in table.columns.items()]
@@ -36,7 +57,7 @@ def is_bad(table: Table, required: set[str]) -> Column:
 
     Args:
         table: The contract.
-        required: Columns that may not be missing: those said to be, and those that identify the row.
+        required: As `required_columns` gives them.
     """
     checks = [condition for condition, _ in _checks(table, required)]
     return reduce(or_, checks, F.col("_problem").isNotNull())

@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from boostline.dataset.sections import Table
 from boostline.errors import DataInvalid, DataMissing
 from boostline.lake.arrow import parquet_dataset
+from boostline.lake.paths import REFERENCE
 from boostline.lake.store import PARALLEL_REQUESTS, Store
 
 HEADER_BYTES = 64 * 1024
@@ -222,5 +223,6 @@ def _escape_glob(path: str) -> str:
 
 
 def partition_of(file: Column) -> Column:
-    """The date in a raw file's path, as text; empty for reference files."""
-    return F.regexp_extract(file, r"/date=(\d{4}-\d{2}-\d{2})/", 1)
+    """The partition that a raw file's address belongs to."""
+    day = F.regexp_extract(file, r"/date=(\d{4}-\d{2}-\d{2})/", 1)
+    return F.when(day == "", REFERENCE).otherwise(day)
