@@ -105,7 +105,7 @@ class Store:
             return _bare(answer["ETag"])
 
     def list(self, folder: str) -> Iterator[StoredObject]:
-        """All objects below a folder, in key order."""
+        """All objects below a folder, in key order, without the empty `folder/` markers that S3A leaves."""
         cut = len(self._full(""))
         with self._errors(folder):
             pages = self._client.get_paginator("list_objects_v2").paginate(
@@ -113,7 +113,8 @@ class Store:
             )
             for page in pages:
                 for item in page.get("Contents", []):
-                    yield StoredObject(item["Key"][cut:], item["Size"], _bare(item["ETag"]), item["LastModified"])
+                    if not item["Key"].endswith("/"):
+                        yield StoredObject(item["Key"][cut:], item["Size"], _bare(item["ETag"]), item["LastModified"])
 
     def upload(self, key: str, path: str) -> None:
         """Write a local file, in parts where it is large."""

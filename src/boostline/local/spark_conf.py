@@ -23,18 +23,14 @@ def write_spark_conf(stack: Stack, record: bool = False) -> None:
 
     Args:
         stack: The stack.
-        record: Make the class-data archives at exit rather than use them.
+        record: List the classes that are loaded rather than use the archives.
     """
-    import pyspark
-
-    # Spark's own jars are named too, before SPARK_CONF_DIR: a folder with files in it ends the part of the class path
-    # that a class-data archive can cover.
-    class_path = f"{stack.jars}/*:{Path(pyspark.__file__).parent}/jars/*"
+    path = class_path(stack)
     lines = {
         "spark.driver.host": HOST,
         "spark.driver.bindAddress": HOST,
-        "spark.driver.extraClassPath": class_path,
-        "spark.executor.extraClassPath": class_path,
+        "spark.driver.extraClassPath": path,
+        "spark.executor.extraClassPath": path,
         "spark.driver.defaultJavaOptions": jvm_flags(stack, Role.DRIVER, record),
         "spark.executor.defaultJavaOptions": jvm_flags(stack, Role.EXECUTOR, record),
         "spark.pyspark.python": sys.executable,
@@ -47,6 +43,17 @@ def write_spark_conf(stack: Stack, record: bool = False) -> None:
     (stack.spark_conf / "spark-defaults.conf").write_text(f"{SPARK_DEFAULTS.read_text()}\n{own}")
 
 
+def class_path(stack: Stack) -> str:
+    """The first part of every driver's and executor's class path.
+
+    Spark's own jars are named in it, though Spark appends them: SPARK_CONF_DIR comes between, and a folder with files in
+    it ends the part of a class path that a class-data archive can cover.
+    """
+    import pyspark
+
+    return f"{stack.jars}/*:{Path(pyspark.__file__).parent}/jars/*"
+
+
 def jvm_flags(stack: Stack, role: Role, record: bool = False) -> str:
     """JVM flags of drivers or executors.
 
@@ -54,7 +61,7 @@ def jvm_flags(stack: Stack, role: Role, record: bool = False) -> str:
     `-XX:TieredStopAtLevel=4` in `spark.*.extraJavaOptions`. Native libraries unpack into the scratch folder, since
     /tmp may forbid execution.
     """
-    archive = stack.cds / f"{role}.jsa"
     # An archive that does not match this JVM or class path is left aside in silence.
-    share = f"-XX:ArchiveClassesAtExit={archive}" if record else f"-XX:SharedArchiveFile={archive} -Xlog:disable"
-    return f"-Xshare:auto {share} -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.io.tmpdir={stack.scratch}"
+    use = f"-Xshare:auto -XX:SharedArchiveFile={stack.cds}/{role}.jsa -Xlog:disable"
+    share = f"-XX:DumpLoadedClassList={stack.cds}/{role}.list" if record else use
+    return f"{share} -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.io.tmpdir={stack.scratch}"

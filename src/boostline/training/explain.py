@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from boostline.training.data import Columns, to_matrix
+
 SHAP_ROWS = 1_000
 SHAP_ROW_TREES = 200_000
 """Bounds of the sample: rows, and rows times trees, since SHAP's cost grows with both."""
 
 
-def importance(booster: Any, rows: Any, columns: Any, threads: int) -> list[dict[str, Any]]:
+def importance(booster: Any, trees: int, rows: Any, columns: Columns, threads: int) -> list[dict[str, Any]]:
     """Importance of each feature, the largest mean |SHAP| first.
 
     Args:
         booster: A fitted booster.
+        trees: How many it has.
         rows: An Arrow table of feature rows.
         columns: The features.
         threads: For XGBoost.
@@ -24,10 +27,7 @@ def importance(booster: Any, rows: Any, columns: Any, threads: int) -> list[dict
     """
     import numpy as np
 
-    from boostline.training.data import to_matrix
-
-    trees = max(1, len(booster.get_dump()) if False else booster.num_boosted_rounds())
-    size = max(1, min(rows.num_rows, SHAP_ROWS, SHAP_ROW_TREES // trees))
+    size = max(1, min(rows.num_rows, SHAP_ROWS, SHAP_ROW_TREES // max(1, trees)))
     sample = rows.take(np.linspace(0, rows.num_rows - 1, size).astype(np.int64))
     shap = np.abs(booster.predict(to_matrix(sample, columns, threads), pred_contribs=True))
     mean = shap.mean(axis=tuple(range(shap.ndim - 1)))[:-1]

@@ -1,0 +1,145 @@
+"""The files of a model: model.ubj, model.json and transform.json; written by training, read by whoever scores.
+
+The UBJ's SHA-256 is checked before XGBoost parses it, so a file that was swapped or cut is refused, never run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from boostline.errors import ModelRefused
+from boostline.lake.manifest import Manifest
+from boostline.lake.store import NotFound, Store
+from boostline.training.data import Columns, predict_batches
+from boostline.training.engine import import_xgboost
+from boostline.transform import Transform
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+UBJ, INFO, TRANSFORM = "model.ubj", "model.json", "transform.json"
+BATCH_ROWS = 65_536
+
+
+class ModelInfo(BaseModel):
+    """What model.json says of its model.ubj. The same training run twice writes the same."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    format: int = 1
+    dataset: str
+    task: str
+    date: str = Field(description="Data date: the last day that it may have learnt from")
+    sha256: str = Field(description="Of model.ubj, in hex")
+    fingerprint: str = Field(description="Of all that training read")
+    data_fingerprint: str = Field(description="Identity of the feature rows that it learnt from")
+    objective: str
+    params: dict[str, Any]
+    rounds: int = Field(description="Trees per class: the best round, counted from 1")
+    threshold: float | None = Field(description="Binary: from this probability on it is class 1")
+    classes: list[str] = Field(description="Names by class index; empty for regression")
+    features: dict[str, str] = Field(description="Name → XGBoost's type: c (category code), int (code) or q, in order")
+    metrics: dict[str, dict[str, Any]] = Field(description="By split")
+    learning_curve: dict[str, list[float]] = Field(description="Evaluation metric by split, one value per round")
+    importance: list[dict[str, Any]]
+    versions: dict[str, str]
+
+    @property
+    def columns(self) -> Columns:
+        """The features as XGBoost is told of them."""
+        return Columns(list(self.features), list(self.features.values()))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model: scores raw rows through its own transformation."""
+
+    info: ModelInfo
+    transform: Transform
+    booster: Any
+
+    def predict(self, raw: Any, threads: int = 1) -> NDArray[np.float64]:
+        """Score raw rows.
+
+        Args:
+            raw: `pyarrow.Table` of the contract's columns after the joins.
+            threads: For XGBoost.
+
+        Returns:
+            Shape (rows,): the number, or the probability of class 1; multiclass: (rows, classes).
+
+        Raises:
+            DataInvalid: A column is missing or cannot be cast.
+        """
+        features = self.transform.apply(raw)
+        return predict_batches(self.booster, features.to_batches(BATCH_ROWS), self.info.columns, threads)
+
+
+def load_model(files: Mapping[str, bytes], source: str) -> Model:
+    """Check and parse a model's files.
+
+    Args:
+        files: Bytes by file name.
+        source: Where they come from, for the error.
+
+    Raises:
+        ModelRefused: A file is missing or broken, or model.ubj does not match its SHA-256.
+    """
+    if absent := [name for name in (UBJ, INFO, TRANSFORM) if name not in files]:
+        raise ModelRefused(f"{source} lacks {', '.join(absent)}", "Train again, or roll back to another version")
+    try:
+        info = ModelInfo.model_validate_json(files[INFO])
+    except ValueError as error:
+        raise ModelRefused(f"{source}/{INFO} cannot be read: {error}", "Train again") from error
+    found = hashlib.sha256(files[UBJ]).hexdigest()
+    if found != info.sha256:
+        raise ModelRefused(
+            f"{source}/{UBJ} has SHA-256 {found}, its {INFO} says {info.sha256}: the file was changed or cut",
+            "Do not use it; train again, or roll back to another version",
+        )
+    xgboost = import_xgboost()
+    booster = xgboost.Booster()
+    try:
+        booster.load_model(bytearray(files[UBJ]))
+    except xgboost.core.XGBoostError as error:
+        raise ModelRefused(f"{source}/{UBJ} cannot be read by XGBoost {xgboost.__version__}", "Train again") from error
+    return Model(info, Transform.loads(files[TRANSFORM]), booster)
+
+
+def load_published(store: Store, manifest: Manifest, sha256: str | None = None) -> Model:
+    """Load the model of a manifest from the lake.
+
+    Args:
+        store: The lake.
+        manifest: Of stage "model".
+        sha256: What somebody else, such as the registry, says that the UBJ's SHA-256 is.
+    """
+    keys = {item.key.rsplit("/", 1)[-1]: item.key for item in manifest.files}
+    files = {}
+    for name in (UBJ, INFO, TRANSFORM):
+        try:
+            files[name] = store.get(keys[name])[0]
+        except (KeyError, NotFound):
+            continue  # load_model names everything that is missing at once
+    source = f"model of {manifest.dataset} for {manifest.partition}, attempt {manifest.attempt}"
+    model = load_model(files, source)
+    if expected := {sha256 or model.info.sha256, manifest.row_hash} - {model.info.sha256}:
+        raise ModelRefused(
+            f"{source}: its SHA-256 is {model.info.sha256}, but manifest or registry say {', '.join(sorted(expected))}",
+            "Do not use it; train again, or roll back to another version",
+        )
+    return model
+
+
+def software_versions() -> dict[str, str]:
+    """Versions that a model depends on."""
+    import numpy as np
+
+    return {"python": platform.python_version(), "xgboost": import_xgboost().__version__, "numpy": np.__version__}
