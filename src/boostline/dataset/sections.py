@@ -285,7 +285,7 @@ class Spark(Section):
     executor_cores: int = Field(2, ge=1)
     cores_max: int = Field(2, ge=1, description="Cores of the whole application")
     shuffle_partitions: int = Field(4, ge=1)
-    timeout_minutes: int = Field(60, ge=1, description="A Spark task that takes longer is ended")
+    timeout_minutes: float = Field(60, gt=0, description="A Spark task that takes longer is ended")
 
 
 def require_known(names: Any, known: Any, what: str) -> None:
