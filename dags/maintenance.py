@@ -2,7 +2,7 @@
 
 **In:** the lake's attempts and published manifests, of every dataset.
 **Out:** fewer objects. An attempt goes when it is older than `BOOSTLINE_KEEP_DAYS` (14 where not set), no published
-manifest names it, and no partition that it wrote was published anew within those days.
+manifest and no model version names it, and no partition that it wrote was published anew within those days.
 
 **When it fails:** nothing is lost; clear the task. What it removed stands in its log.
 """
@@ -13,8 +13,10 @@ from datetime import UTC, datetime
 from airflow.sdk import dag, task
 
 from boostline.dataset import dataset_files
-from boostline.orchestration.dag import DEFAULT_ARGS, plain_id, settings
+from boostline.orchestration.dag import default_args, plain_id
+from boostline.settings import Settings
 
+SETTINGS = Settings()
 log = logging.getLogger(__name__)
 
 
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
     start_date=datetime(2013, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args=DEFAULT_ARGS,
+    default_args=default_args(SETTINGS),
     tags=["boostline"],
 )
 def maintenance() -> None:
@@ -36,14 +38,15 @@ def maintenance() -> None:
         from boostline.lake.cleanup import remove_old_attempts
         from boostline.lake.store import Store
         from boostline.orchestration.failures import airflow_errors
+        from boostline.registry.versions import named_attempts
 
         with airflow_errors():
-            now = datetime.now(UTC)
-            removed = remove_old_attempts(Store(settings()), dataset, now, settings().keep_days)
+            now, keep = datetime.now(UTC), named_attempts(SETTINGS, dataset)
+            removed = remove_old_attempts(Store(SETTINGS), dataset, now, SETTINGS.keep_days, keep)
         log.info("%s: removed %s, %d bytes", dataset, removed.attempts, removed.size)
         return {"attempts": removed.attempts, "bytes": removed.size}
 
-    for path in dataset_files(settings().datasets):
+    for path in dataset_files(SETTINGS.datasets):
         remove_old_attempts.override(task_id=f"clean_{plain_id(path.stem)}")(path.stem)
 
 

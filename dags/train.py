@@ -18,15 +18,17 @@ from airflow.sdk import DAG
 from boostline.dataset import Dataset, dataset_files, load_dataset
 from boostline.errors import DatasetInvalid
 from boostline.orchestration.dag import (
-    DEFAULT_ARGS,
     daily_partitions,
+    default_args,
     invalid_dag,
     python_task,
-    settings,
     trigger_form,
 )
 from boostline.orchestration.spark_job import spark_job
 from boostline.orchestration.wait import WaitForRawFiles
+from boostline.settings import Settings
+
+SETTINGS = Settings()
 
 
 def train_dag(dataset: Dataset) -> DAG:
@@ -40,7 +42,7 @@ def train_dag(dataset: Dataset) -> DAG:
         catchup=False,
         max_active_runs=2,
         params=trigger_form(dataset),
-        default_args=DEFAULT_ARGS,
+        default_args=default_args(SETTINGS),
         tags=["boostline", dataset.name, dataset.task],
     ) as dag:
         ingest = spark_job("ingest", dataset)
@@ -58,9 +60,9 @@ def train_dag(dataset: Dataset) -> DAG:
     return dag
 
 
-for path in dataset_files(settings().datasets):
+for path in dataset_files(SETTINGS.datasets):
     try:
         dag = train_dag(load_dataset(path))
     except DatasetInvalid as error:
-        dag = invalid_dag(path.stem, "train", error)
+        dag = invalid_dag(path.stem, "train", error, SETTINGS)
     globals()[dag.dag_id] = dag

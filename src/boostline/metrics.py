@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     Floats = NDArray[np.float64]
-    Metrics = dict[str, Any]
+
+Metrics = dict[str, Any]
+"""Floats by metric name; for classifiers also `per_class`."""
 
 METRICS_BY_TASK = {
     "regression": ("rmse", "mae", "r2", "gini"),

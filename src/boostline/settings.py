@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     airflow_password_file: Path | None = Field(None, description="JSON file, user → password, mode 0600")
     threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Of a training task")
     external_memory_bytes: int = Field(2 * 1024**3, ge=0, description="Arrow input above this trains out of core")
+    retries: int = Field(2, ge=0, description="Of a task whose failure may pass")
+    retry_seconds: float = Field(20, ge=0, description="Before the first retry; doubles with each")
     keep_days: int = Field(14, ge=1, description="Days that unpublished attempts are kept")
 
     @field_validator("lake")

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -120,10 +120,8 @@ class Tracking:
         try:
             answer = self._post("model-versions/create", body)
         except Missing:
-            try:
+            with suppress(Exists):  # another run of this dataset was faster
                 self._post("registered-models/create", {"name": dataset})
-            except Exists:
-                pass  # another run of this dataset was faster: the model is there, which is all we need
             answer = self._post("model-versions/create", body)
         return _version(answer["model_version"])
 

@@ -19,7 +19,9 @@ class Removed:
     size: int
 
 
-def remove_old_attempts(store: Store, dataset: str, now: datetime, keep_days: int) -> Removed:
+def remove_old_attempts(
+    store: Store, dataset: str, now: datetime, keep_days: int, keep: frozenset[str] = frozenset()
+) -> Removed:
     """Remove attempts older than `keep_days` that no published manifest names.
 
     An attempt also stays as long as a partition that it wrote was published anew within `keep_days`: a run that started
@@ -30,12 +32,13 @@ def remove_old_attempts(store: Store, dataset: str, now: datetime, keep_days: in
         dataset: Its name.
         now: The present, with a time zone.
         keep_days: At least one.
+        keep: Attempts that stay whatever their age: those that model versions name.
     """
     before = now - timedelta(days=keep_days)
     removed: dict[str, list[str]] = {}
     size = 0
     for stage in paths.STAGES:
-        doomed = _doomed(store, stage, dataset, before)
+        doomed = {name: found for name, found in _doomed(store, stage, dataset, before).items() if name not in keep}
         for attempt, objects in sorted(doomed.items()):
             quarantine = list(store.list(f"quarantine/{dataset}/attempts/{attempt}/")) if stage == "clean" else []
             store.delete(item.key for item in [*objects, *quarantine])

@@ -67,7 +67,13 @@ def _dump(stack: Stack, role: Role, log: Path) -> None:
     takes more than 10 s to exit.
     """
     listed, archive = stack.cds / f"{role}.list", stack.cds / f"{role}.jsa"
-    command = [str(stack.java_home / "bin/java"), "-Xshare:dump", "-Xlog:disable", "-Xlog:all=error:stderr"]
+    command = [
+        str(stack.java_home / "bin/java"),
+        "-Xshare:dump",
+        "-XX:TieredStopAtLevel=1",
+        "-Xlog:disable",
+        "-Xlog:all=error:stderr",
+    ]
     command += [f"-XX:SharedClassListFile={listed}", f"-XX:SharedArchiveFile={archive}", "-cp", class_path(stack)]
     _run(command, spark_env(stack), log)
     if not archive.exists():
@@ -80,4 +86,6 @@ def _run(command: list[str], env: dict[str, str], log: Path) -> None:
     with log.open("ab") as file:
         done = subprocess.run(command, env=env, stdout=file, stderr=file, timeout=300, check=False)
     if done.returncode:
-        raise EnvironmentUnfit(f"Making the class-data archives failed: {command[0]} ended {done.returncode}", f"See {log}")
+        raise EnvironmentUnfit(
+            f"Making the class-data archives failed: {command[0]} ended {done.returncode}", f"See {log}"
+        )

@@ -16,15 +16,6 @@ from boostline.orchestration import tasks
 from boostline.orchestration.run import form_default
 from boostline.settings import Settings
 
-DEFAULT_ARGS = {
-    "owner": "boostline",
-    "retries": 2,
-    "retry_delay": timedelta(seconds=20),
-    "retry_exponential_backoff": True,
-    "max_retry_delay": timedelta(minutes=10),
-    "execution_timeout": timedelta(hours=6),
-}
-
 
 def daily_partitions() -> CronPartitionTimetable:
     """Midnight UTC, for the day before: runs, backfills and triggers carry the date as their partition key."""
@@ -102,14 +93,14 @@ def plain_id(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", name)
 
 
-def invalid_dag(name: str, kind: str, error: DatasetInvalid) -> DAG:
+def invalid_dag(name: str, kind: str, error: DatasetInvalid, settings: Settings) -> DAG:
     """What stands in for a dataset whose file is wrong, so that the other datasets keep their DAGs."""
     with DAG(
         f"{plain_id(name)}_{kind}",
         schedule=None,
         start_date=datetime(2013, 1, 1, tzinfo=UTC),
         tags=["boostline", "invalid"],
-        default_args=DEFAULT_ARGS | {"retries": 0},
+        default_args=default_args(settings),
         doc_md=f"The dataset file is wrong:\n\n```\n{error}\n```",
     ) as dag:
         PythonOperator(
@@ -120,6 +111,13 @@ def invalid_dag(name: str, kind: str, error: DatasetInvalid) -> DAG:
     return dag
 
 
-def settings() -> Settings:
-    """Settings as DAG files see them."""
-    return Settings()
+def default_args(settings: Settings) -> dict[str, Any]:
+    """What every task has; RETRY classes of errors use the retries, FAIL classes end at once."""
+    return {
+        "owner": "boostline",
+        "retries": settings.retries,
+        "retry_delay": timedelta(seconds=settings.retry_seconds),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=10),
+        "execution_timeout": timedelta(hours=6),
+    }

@@ -89,7 +89,7 @@ def build_result(store: Store, facts: RunFacts, report: str) -> dict[str, Any]:
         "rows": {split: features.rows.get(split, 0) for split in splits},
         "baseline": {"kind": baseline.details["kind"], "metrics": baseline.details["metrics"]},
         "candidate": {
-            "version": model.details.get("version"),
+            "version": model.details["mlflow"]["version"],
             "rounds": model.details["rounds"],
             "metrics": model.details["metrics"],
         },
@@ -104,9 +104,9 @@ def build_result(store: Store, facts: RunFacts, report: str) -> dict[str, Any]:
         "test_is_valid": facts.dataset.split.test_is_valid,
         "window": _window(facts, read_refs(store, facts.window.refs)),
         "dropped": {key: features.rows[key] for key in ("no_label", "duplicates") if key in features.rows},
-        "importance": model.details.get("importance", {}),
-        "threshold": model.details.get("threshold"),
-        "model": {key: model.details.get(key) for key in ("sha256", "mlflow_run_id", "params", "peak_memory_bytes")},
+        "importance": model.details["importance"],
+        "threshold": model.details["threshold"],
+        "model": {key: model.details[key] for key in ("sha256", "mlflow", "peak_memory_bytes")},
         "spark": facts.spark,
         "fingerprints": {
             "features": facts.features.fingerprint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 
@@ -21,11 +21,3 @@ def sum_of(hashes: Column) -> Column:
 def as_text(total: Any) -> str:
     """A sum of row hashes as 32 hexadecimal digits."""
     return f"{int(total) % 2**128:032x}"
-
-
-def hash_rows(frame: DataFrame) -> tuple[int, str]:
-    """Number of rows and hash of a frame, in one pass."""
-    row = frame.agg(F.count(F.lit(1)), sum_of(hash_of(frame.columns))).first()
-    if row is None:
-        raise RuntimeError("an aggregation without groups gives one row")
-    return int(row[0]), as_text(row[1])

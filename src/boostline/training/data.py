@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from boostline.dataset import Dataset
 from boostline.errors import DataInvalid
 from boostline.lake.arrow import parquet_dataset
-from boostline.lake.features import LABEL
+from boostline.lake.features import LABEL, test_raw_keys
+from boostline.lake.manifest import Manifest
 from boostline.lake.store import Store
 from boostline.training.engine import import_xgboost
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH_ROWS = 65_536
+EXAMPLE_ROWS = 5
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class SplitFiles:
     def arrow_bytes(self) -> int:
         """Size of the columns as Arrow in memory, from the files' own row counts and the types' widths."""
         widths = [self._dataset.schema.field(name).type.bit_width + 1 for name in self._wanted]
-        return int(self._dataset.count_rows()) * sum(widths) // 8
+        rows = int(self._dataset.count_rows())
+        return rows * int(sum(widths)) // 8
 
     def batches(self) -> Iterator[Any]:
         """Arrow record batches, few at a time in memory."""
@@ -80,6 +83,18 @@ class SplitFiles:
     def table(self) -> Any:
         """All rows as one Arrow table."""
         return self._dataset.to_table(columns=self._wanted)
+
+    def labels(self) -> NDArray[np.float64]:
+        """The labels, shape (rows,); XGBoost itself keeps them in single precision only."""
+        labels: NDArray[np.float64] = self._dataset.to_table(columns=[LABEL]).column(LABEL).to_numpy()
+        return labels
+
+    def sample(self, size: int) -> Any:
+        """At most `size` rows, evenly spaced, as an Arrow table."""
+        import numpy as np
+
+        rows = int(self._dataset.count_rows())
+        return self._dataset.take(np.unique(np.linspace(0, rows - 1, min(size, rows)).astype(np.int64)))
 
 
 def load_split(
@@ -111,7 +126,14 @@ def load_split(
         matrix = xgboost.QuantileDMatrix(source, **options)
     if not matrix.num_row():
         raise DataInvalid("there are no rows to learn from", "Clear the featurize task")
-    return Rows(matrix, matrix.get_label().astype("float64"), size)
+    return Rows(matrix, files.labels(), size)
+
+
+def raw_sample(store: Store, features: Manifest, names: list[str]) -> list[dict[str, Any]]:
+    """The first raw test rows, as a person would send them to be scored."""
+    found = parquet_dataset(store, test_raw_keys(features)).head(EXAMPLE_ROWS, columns=names)
+    rows: list[dict[str, Any]] = found.to_pylist()
+    return rows
 
 
 def predict_batches(booster: Any, batches: Iterable[Any], columns: Columns, threads: int) -> NDArray[np.float64]:

@@ -11,13 +11,17 @@ SHAP_ROW_TREES = 200_000
 """Bounds of the sample: rows, and rows times trees, since SHAP's cost grows with both."""
 
 
-def importance(booster: Any, trees: int, rows: Any, columns: Columns, threads: int) -> list[dict[str, Any]]:
+def sample_size(trees: int) -> int:
+    """Rows that SHAP is computed for, so that its cost is bounded."""
+    return max(1, min(SHAP_ROWS, SHAP_ROW_TREES // max(1, trees)))
+
+
+def importance(booster: Any, rows: Any, columns: Columns, threads: int) -> list[dict[str, Any]]:
     """Importance of each feature, the largest mean |SHAP| first.
 
     Args:
         booster: A fitted booster.
-        trees: How many it has.
-        rows: An Arrow table of feature rows.
+        rows: An Arrow table of some feature rows.
         columns: The features.
         threads: For XGBoost.
 
@@ -27,9 +31,7 @@ def importance(booster: Any, trees: int, rows: Any, columns: Columns, threads: i
     """
     import numpy as np
 
-    size = max(1, min(rows.num_rows, SHAP_ROWS, SHAP_ROW_TREES // max(1, trees)))
-    sample = rows.take(np.linspace(0, rows.num_rows - 1, size).astype(np.int64))
-    shap = np.abs(booster.predict(to_matrix(sample, columns, threads), pred_contribs=True))
+    shap = np.abs(booster.predict(to_matrix(rows, columns, threads), pred_contribs=True))
     mean = shap.mean(axis=tuple(range(shap.ndim - 1)))[:-1]
     gains = booster.get_score(importance_type="gain")
     found = [

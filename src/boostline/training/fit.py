@@ -59,6 +59,7 @@ def fit(dataset: Dataset, params: dict[str, Any], train: Rows, valid: Rows) -> t
     )
     if dataset.model.early_stopping:
         booster = booster[: booster.best_iteration + 1]
+        booster.set_param({"nthread": params["nthread"]})  # a slice forgets it
     return booster, {split: values[params["eval_metric"]] for split, values in curve.items()}
 
 

@@ -14,23 +14,25 @@ from typing import Any
 
 from boostline.dataset import Dataset
 from boostline.lake import paths
-from boostline.lake.features import split_keys, transform_key
+from boostline.lake.features import Split, split_keys, transform_key
 from boostline.lake.job import Target
-from boostline.lake.manifest import FileEntry, Manifest, Ref, publish, read_ref
+from boostline.lake.manifest import FileEntry, Manifest, Ref, read_ref
+from boostline.lake.manifest import publish as publish_manifest
 from boostline.lake.store import Store
 from boostline.metrics import Metrics, choose_threshold, evaluate
 from boostline.settings import Settings
-from boostline.training.data import SplitFiles, feature_columns, load_split, predict_batches
+from boostline.training.data import SplitFiles, feature_columns, load_split, predict_batches, raw_sample
 from boostline.training.engine import allowed_threads
-from boostline.training.explain import importance
+from boostline.training.explain import importance, sample_size
 from boostline.training.fit import Curve, booster_params, fit
 from boostline.training.model_file import INFO, TRANSFORM, UBJ, ModelInfo, software_versions
 from boostline.training.track import point_to, track
+from boostline.transform import needed_columns
 
 log = logging.getLogger(__name__)
 
 TOP_FEATURES = 20
-_SPLITS = ("train", "valid", "test")
+_SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,15 @@ def train_model(
     with tempfile.TemporaryDirectory(prefix="boostline-train-") as scratch:
         trained = _fit_and_measure(store, settings, dataset, source, classes, Path(scratch))
     info = _model_info(dataset, features, target, classes, trained)
-    files = {UBJ: trained.ubj, INFO: info.model_dump_json(indent=1).encode(), TRANSFORM: store.get(transform_key(source))[0]}
+    files = {
+        UBJ: trained.ubj,
+        INFO: info.model_dump_json(indent=1).encode(),
+        TRANSFORM: store.get(transform_key(source))[0],
+    }
     folder = paths.attempt_folder("model", dataset.name, attempt)
     etags = store.put_many((folder + name, body) for name, body in files.items())
-    tracked = track(settings, dataset, info, files, attempt=attempt, publish=publish, tags=tags)
+    example = raw_sample(store, source, list(needed_columns(dataset)))
+    tracked = track(settings, info, files, example=example, attempt=attempt, publish=publish, tags=tags)
     manifest = Manifest(
         stage="model",
         dataset=dataset.name,
@@ -116,7 +123,7 @@ def train_model(
             "importance": info.importance[:TOP_FEATURES],
         },
     )
-    ref = _publish(store, manifest, target, publish)
+    ref = publish_manifest(store, manifest, target.expected_etag, to_current=publish)
     if tracked.version and ref.attempt != tracked.attempt:
         point_to(settings, dataset.name, tracked.version, ref.attempt)
     return ref
@@ -136,13 +143,12 @@ def _fit_and_measure(
     labels = {"train": train.label, "valid": valid.label}
     found = {"train": booster.predict(train.matrix), "valid": booster.predict(valid.matrix)}
     del train, valid
-    test = files["test"].table()
-    labels["test"] = test.column("_label").to_numpy()
-    found["test"] = predict_batches(booster, test.to_batches(), columns, threads)
+    labels["test"] = files["test"].labels()
+    found["test"] = predict_batches(booster, files["test"].batches(), columns, threads)
     threshold = None
     if dataset.task == "binary":
         threshold = choose_threshold(labels["valid"], found["valid"], dataset.model.threshold)
-    metrics = {
+    metrics: dict[str, Metrics] = {
         split: evaluate(
             dataset.task,
             labels[split],
@@ -153,6 +159,8 @@ def _fit_and_measure(
         for split in _SPLITS
     }
     rounds = int(booster.num_boosted_rounds())
+    trees = rounds * (len(classes) if dataset.task == "multiclass" else 1)
+    sample = files["test"].sample(sample_size(trees))
     return Trained(
         ubj=bytes(booster.save_raw("ubj")),
         params=params,
@@ -160,7 +168,7 @@ def _fit_and_measure(
         threshold=threshold,
         metrics=metrics,
         curve=curve,
-        importance=importance(booster, rounds * max(1, len(classes) - 1), test, columns, threads),
+        importance=importance(booster, sample, columns, threads),
         rows={split: len(labels[split]) for split in _SPLITS},
     )
 
@@ -193,7 +201,3 @@ def _folder(scratch: Path, name: str) -> Path:
     folder = scratch / name
     folder.mkdir()
     return folder
-
-
-def _publish(store: Store, manifest: Manifest, target: Target, to_current: bool) -> Ref:
-    return publish(store, manifest, target.expected_etag, to_current=to_current)

@@ -1,0 +1,142 @@
+"""The gate's comparison: candidate, baseline and champion on the same test rows.
+
+A champion is loaded from its attempt in the lake, which its version names in the tag `boostline.attempt`, and not from
+MLflow's copy: the attempt is what the manifest's hashes describe, it is read in one round without importing MLflow, and
+the SHA-256 that MLflow holds of it is a second witness. So maintenance keeps attempts that a version names.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from typing import Any
+
+from boostline.dataset import Dataset
+from boostline.errors import DataInvalid, ModelRefused
+from boostline.lake import paths
+from boostline.lake.arrow import read_parquet
+from boostline.lake.features import LABEL, test_raw_keys
+from boostline.lake.manifest import Manifest, Ref, read_ref
+from boostline.lake.store import NotFound, Store
+from boostline.metrics import Metrics, evaluate
+from boostline.registry.gate import decide
+from boostline.registry.versions import CHAMPION, promoted_before, verdict_of
+from boostline.settings import Settings
+from boostline.tracking import Version, tracking
+from boostline.training.engine import allowed_threads
+from boostline.training.model_file import Model, load_published
+from boostline.training.track import TAG
+
+
+def judge(
+    store: Store, settings: Settings, dataset: Dataset, day: date, *, model: Ref, baseline: Ref, features: Ref
+) -> dict[str, Any]:
+    """Judge a candidate, and record the verdict with its version (or its run, for an experiment).
+
+    A candidate that has been champion before, judged by the same rules against the same baseline, gets the verdict that
+    was recorded then: a repeat of a finished run changes nothing.
+
+    Args:
+        store: The lake.
+        settings: MLflow's address, threads.
+        dataset: Gives the gate's rules.
+        day: The data date.
+        model: The candidate's manifest.
+        baseline: The baseline's, on the same features.
+        features: Of the same date; their raw test rows are what the champion is scored on.
+
+    Returns:
+        `{"passed", "reasons", "champion", "candidate"}`; champion: `{"version", "date", "metrics"}` on these test rows
+        (metrics none where it was not compared), or none where there is no champion.
+
+    Raises:
+        ModelRefused: The champion's files are gone, or do not match their SHA-256.
+        ServiceUnavailable: MLflow does not answer.
+    """
+    candidate, rival, rows = read_ref(store, model), read_ref(store, baseline), read_ref(store, features)
+    tracked = candidate.details["mlflow"]
+    # Rules and baseline are part of what is recorded, so that changed ones are judged anew.
+    basis = {"gate": dataset.gate.model_dump(), "baseline": baseline.identity}
+    with tracking(settings) as mlflow:
+        own = mlflow.version(dataset.name, tracked["version"]) if tracked["version"] else None
+        recorded = verdict_of(own) if own and promoted_before(own) else None
+        if recorded and recorded["basis"] == basis:
+            verdict: dict[str, Any] = recorded["verdict"]
+            return verdict
+        champion = mlflow.aliased(dataset.name, CHAMPION)
+        if champion and own and champion.version == own.version:
+            champion = None  # made champion by hand: it cannot be its own rival
+        compared, notes = _score_champion(store, settings, dataset, day, champion, rows)
+        decision = decide(
+            candidate.details["metrics"]["test"],
+            rival.details["metrics"]["test"],
+            compared,
+            dataset.gate,
+            candidate.rows["test"],
+        )
+        verdict = {
+            "passed": decision.passed,
+            "reasons": [*decision.reasons, *notes],
+            "champion": champion and _champion(champion, compared),
+            "candidate": {"version": tracked["version"], "metrics": candidate.details["metrics"]["test"]},
+        }
+        text = json.dumps({"basis": basis, "verdict": verdict})
+        if own:
+            mlflow.tag_version(dataset.name, own.version, {TAG + "verdict": text})
+        else:
+            mlflow.tag_run(tracked["run_id"], TAG + "verdict", text)
+        return verdict
+
+
+def _score_champion(
+    store: Store, settings: Settings, dataset: Dataset, day: date, champion: Version | None, features: Manifest
+) -> tuple[Metrics | None, list[str]]:
+    """The champion's metrics on this date's raw test rows, or none with the reason."""
+    if champion is None:
+        return None, ["there is no champion yet, so the baseline alone was to beat"]
+    name, learnt = f"the champion, version {champion.version}", champion.tags[TAG + "date"]
+    if learnt > day.isoformat():
+        return None, [f"{name}, was not compared: its data date {learnt} is later, so it may know these test rows"]
+    model = _load_champion(store, champion)
+    if model.info.task != dataset.task:
+        return None, [f"{name}, was not compared: its task is {model.info.task}, this one's is {dataset.task}"]
+    raw = read_parquet(store, test_raw_keys(features))
+    try:
+        prediction = model.predict(raw.drop_columns([LABEL]), allowed_threads(settings.threads))
+    except DataInvalid as error:
+        return None, [f"{name}, was not compared: it cannot score these rows: {error.message}"]
+    classes = tuple(str(item) for item in features.details.get("classes") or ())
+    if dataset.task == "multiclass":
+        prediction = _in_order(prediction, model.info.classes, list(classes))
+    threshold = 0.5 if model.info.threshold is None else model.info.threshold
+    label = raw.column(LABEL).to_numpy()
+    return evaluate(dataset.task, label, prediction, threshold=threshold, classes=classes), []
+
+
+def _load_champion(store: Store, champion: Version) -> Model:
+    key = paths.attempt_manifest(
+        "model", champion.dataset, champion.tags[TAG + "attempt"], None, champion.tags[TAG + "date"]
+    )
+    try:
+        manifest = Manifest.model_validate_json(store.get(key)[0])
+    except NotFound as error:
+        raise ModelRefused(
+            f"the champion of {champion.dataset}, version {champion.version}, is gone from the lake: {store.uri(key)}",
+            "Run its date again, which writes it anew, or roll back to another version",
+        ) from error
+    return load_published(store, manifest, champion.tags[TAG + "sha256"])
+
+
+def _in_order(probability: Any, theirs: list[str], ours: list[str]) -> Any:
+    """Probabilities by our class order; a class that the model does not know has none."""
+    import numpy as np
+
+    found = np.zeros((len(probability), len(ours)))
+    for index, name in enumerate(ours):
+        if name in theirs:
+            found[:, index] = probability[:, theirs.index(name)]
+    return found
+
+
+def _champion(version: Version, metrics: Metrics | None) -> dict[str, Any]:
+    return {"version": version.version, "date": version.tags[TAG + "date"], "metrics": metrics}

@@ -1,0 +1,154 @@
+"""Clean rows to rows with a label, a split and the columns that features are made of. DataFrame in, DataFrame out."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+from pyspark.errors import AnalysisException, ParseException
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from boostline.dataset import Dataset
+from boostline.dataset.sections import Derived, FirstRowsSplit, HashSplit
+from boostline.errors import DatasetInvalid
+from boostline.lake.features import DATA_DATE, LABEL
+from boostline.spark.contract import SPARK_TYPES
+
+TEXT_PREFIX = "_text_"
+NUMBER_PREFIX = "_number_"
+LABEL_TEXT = "_label_text"
+
+_WHOLE = ("int", "bigint")
+
+
+def newest_by_id(rows: DataFrame, id_columns: list[str]) -> DataFrame:
+    """One row per id: of an id that several days hold, the latest day's. Ids are unique within a day already."""
+    newest_first = Window.partitionBy(*id_columns).orderBy(F.col(DATA_DATE).desc())
+    return rows.withColumn("_copy", F.row_number().over(newest_first)).where("_copy = 1").drop("_copy")
+
+
+def join_references(rows: DataFrame, references: dict[str, DataFrame], dataset: Dataset) -> DataFrame:
+    """Left joins by each table's key, in the dataset's order; Spark broadcasts a small table by itself."""
+    for name in dataset.joins:
+        rows = rows.join(references[name], on=list(dataset.tables[name].key), how="left")
+    return rows.select(*dataset.raw_columns, DATA_DATE)
+
+
+def with_label(rows: DataFrame, dataset: Dataset) -> DataFrame:
+    """Add the label: `_label` as float64, or `_label_text` for class names. Null where there is none.
+
+    Raises:
+        DatasetInvalid: The label's expression is no Spark SQL over these columns.
+    """
+    expression = dataset.label.expression or f"`{dataset.label.name}`"
+    try:
+        labelled = rows.withColumn(LABEL_TEXT, F.expr(expression))
+        kind = dict(labelled.dtypes)[LABEL_TEXT]
+    except (AnalysisException, ParseException) as error:
+        raise DatasetInvalid(
+            f"dataset {dataset.name}: label.expression {expression!r}: {str(error).splitlines()[0]}",
+            f"Write Spark SQL over the columns {', '.join(dataset.raw_columns)}",
+        ) from error
+    value = F.col(LABEL_TEXT)
+    if dataset.task == "multiclass" or dataset.label.classes:
+        text = value.cast("bigint").cast("string") if kind == "double" else value.cast("string")
+        return labelled.withColumn(LABEL_TEXT, text).withColumn(LABEL, F.lit(None).cast("double"))
+    number = finite(value.cast("double"))
+    return labelled.withColumn(LABEL, number).withColumn(LABEL_TEXT, number.cast("string"))
+
+
+def with_features(rows: DataFrame, dataset: Dataset) -> DataFrame:
+    """Add `_text_<name>` for each categorical feature and `_number_<name>` for each numeric one.
+
+    Raises:
+        DatasetInvalid: A column's type does not suit its place among the features.
+    """
+    features = dataset.features
+    source = {name: F.col(f"`{name}`") for name in dataset.raw_columns}
+    types = {name: SPARK_TYPES[column.type] for name, column in dataset.raw_columns.items()}
+    for name, derived in features.derived.items():
+        source[name] = _derive(derived, source, types)
+        types[name] = {"concat": "string", "difference": "double", "ratio": "double"}.get(derived.operation, "int")
+    for name in features.categorical:
+        _require_type(dataset, name, types[name], ("string", "boolean", "date", *_WHOLE), "categorical")
+    for name in features.numeric:
+        _require_type(dataset, name, types[name], ("double", "boolean", *_WHOLE), "numeric")
+    return rows.select(
+        "*",
+        *[source[name].cast("string").alias(TEXT_PREFIX + name) for name in features.categorical],
+        *[finite(source[name].cast("double")).alias(NUMBER_PREFIX + name) for name in features.numeric],
+    )
+
+
+def with_split(rows: DataFrame, dataset: Dataset, day: str) -> DataFrame:
+    """Add `split`: train, valid or test.
+
+    By time the last calendar days of the window test, and the days before them validate. By hash, the first 32 bits of
+    MD5 over the id's texts, joined by |, divided by 2^32, decide: below `test_share` tests, below that plus
+    `valid_share` validates; so a row stays on its side for ever. By first rows, the order is that of date and id.
+    """
+    split = dataset.split
+    if isinstance(split, FirstRowsSplit):
+        return _first_rows(rows, split, [DATA_DATE, *dataset.id])
+    if isinstance(split, HashSplit):
+        text = F.concat_ws("|", *[F.col(f"`{name}`").cast("string") for name in dataset.id])
+        share = F.conv(F.substring(F.md5(text.cast("binary")), 1, 8), 16, 10).cast("double") / 2**32
+        test, valid = share < split.test_share, share < split.test_share + split.valid_share
+    else:
+        last = date.fromisoformat(day)
+        test_from = last - timedelta(days=split.test_days - 1)
+        test = F.col(DATA_DATE) >= F.lit(test_from)
+        valid = F.col(DATA_DATE) >= F.lit(test_from - timedelta(days=split.valid_days))
+    return rows.withColumn("split", F.when(test, "test").when(valid, "valid").otherwise("train"))
+
+
+def finite(number: Column) -> Column:
+    """A number, or null for NaN and the infinities."""
+    return F.when(~F.isnan(number) & (F.abs(number) != float("inf")), number)
+
+
+def _first_rows(rows: DataFrame, split: FirstRowsSplit, order: list[str]) -> DataFrame:
+    """The n-th row marks the border, so that no task has to see all rows in order."""
+    place = F.struct(*order)
+    ordered = rows.where(F.col(LABEL_TEXT).isNotNull()).orderBy(*order)
+    test, last = split.test_rows, split.test_rows + split.valid_rows
+    head = ordered.limit(last).select(place.alias("place"))
+    numbered = head.withColumn("number", F.row_number().over(Window.orderBy("place")))
+    borders = {row["number"]: row["place"] for row in numbered.where(F.col("number").isin(test, last)).collect()}
+
+    def up_to(number: int) -> Column:
+        if number not in borders:  # fewer rows than that: all of them
+            return F.lit(True)
+        border = [
+            F.lit(value).cast(kind)
+            for value, (_, kind) in zip(borders[number], rows.select(*order).dtypes, strict=True)
+        ]
+        return place <= F.struct(*[value.alias(name) for value, name in zip(border, order, strict=True)])
+
+    return rows.withColumn("split", F.when(up_to(test), "test").when(up_to(last), "valid").otherwise("train"))
+
+
+def _derive(derived: Derived, source: dict[str, Column], types: dict[str, str]) -> Column:
+    columns = [source[name] for name in derived.columns]
+    match derived.operation:
+        case "hour":
+            return F.hour(columns[0])
+        case "weekday":
+            return F.weekday(columns[0]) + 1
+        case "month":
+            return F.month(columns[0])
+        case "difference":
+            return finite(columns[0].cast("double") - columns[1].cast("double"))
+        case "ratio":
+            return finite(F.try_divide(columns[0].cast("double"), columns[1].cast("double")))
+        case _:
+            texts = [part for column in columns for part in (F.lit("|"), column.cast("string"))]
+            return F.concat(*texts[1:])
+
+
+def _require_type(dataset: Dataset, name: str, found: str, allowed: tuple[str, ...], place: str) -> None:
+    if found not in allowed:
+        raise DatasetInvalid(
+            f"dataset {dataset.name}: features.{place}: {name} is of type {found}; allowed there: {', '.join(allowed)}",
+            "Derive a column of such a type from it, or change the column's type",
+        )

@@ -1,0 +1,143 @@
+"""What MLflow is told about a training: a run with everything measured, and a version where the model is published."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from boostline.metrics import PER_CLASS, Metrics
+from boostline.settings import Settings
+from boostline.tracking import Tracking, Version, tracking
+from boostline.training.mlmodel import write_mlmodel
+from boostline.training.model_file import TRANSFORM, ModelInfo
+from boostline.transform import Transform
+
+CURVE_POINTS = 250
+"""Points of a learning curve that are logged; longer ones are thinned evenly."""
+
+TAG = "boostline."
+"""Prefix of every tag that the project sets on a version."""
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """Where MLflow holds the model. `version` is none for an experiment; `attempt` is the one that the version names."""
+
+    run_id: str
+    version: str | None
+    attempt: str
+
+
+def track(
+    settings: Settings,
+    info: ModelInfo,
+    files: Mapping[str, bytes],
+    *,
+    example: list[dict[str, Any]],
+    attempt: str,
+    publish: bool,
+    tags: Mapping[str, str],
+) -> Tracked:
+    """Log a run with its model, and register the model unless it is an experiment.
+
+    A model of the same fingerprint and bytes that is registered already is found, not registered again.
+
+    Args:
+        settings: MLflow's address.
+        info: What model.json says; the dataset's name is the experiment's and the registered model's.
+        files: The model's files.
+        example: Some raw rows, the model's input example.
+        attempt: The attempt in the lake that holds the same files.
+        publish: Whether to register.
+        tags: Of the run.
+
+    Raises:
+        ServiceUnavailable: MLflow does not answer.
+    """
+    own = {
+        "dataset": info.dataset,
+        "data_date": info.date,
+        "fingerprint": info.fingerprint,
+        "data_fingerprint": info.data_fingerprint,
+        "experiment": "no" if publish else "yes",
+        "attempt": attempt,
+    }
+    with tracking(settings) as mlflow:
+        found = find_version(mlflow, info.dataset, info.fingerprint, info.sha256) if publish else None
+        if found:
+            return Tracked(found.run_id, found.version, found.tags[TAG + "attempt"])
+        run = mlflow.start_run(info.dataset, f"{info.date} {attempt}", {**tags, **own})
+        mlflow.log(run, _params(info), list(_points(info)))
+        with tempfile.TemporaryDirectory(prefix="boostline-mlflow-") as scratch:
+            folder = Path(scratch)
+            write_mlmodel(folder / "model", Transform.loads(files[TRANSFORM]), files, example)
+            (folder / "importance.json").write_text(json.dumps(info.importance, indent=1), encoding="utf-8")
+            mlflow.upload(run, folder)
+        mlflow.end_run(run)
+        if not publish:
+            return Tracked(run.run_id, None, attempt)
+        version = mlflow.register(info.dataset, run, "model", _version_tags(info, attempt))
+        return Tracked(run.run_id, version.version, attempt)
+
+
+def find_version(mlflow: Tracking, dataset: str, fingerprint: str, sha256: str | None = None) -> Version | None:
+    """The version of a training fingerprint, the first where there are several.
+
+    Args:
+        mlflow: The connection.
+        dataset: The registered model's name.
+        fingerprint: Of all that training read.
+        sha256: Only with exactly these bytes.
+    """
+    wanted = {TAG + "fingerprint": fingerprint} | ({TAG + "sha256": sha256} if sha256 else {})
+    found = mlflow.versions(dataset, wanted)
+    return found[-1] if found else None
+
+
+def point_to(settings: Settings, dataset: str, version: str, attempt: str) -> None:
+    """Let a version name the attempt that is published, whose files stay in the lake."""
+    with tracking(settings) as mlflow:
+        mlflow.tag_version(dataset, version, {TAG + "attempt": attempt})
+
+
+def _version_tags(info: ModelInfo, attempt: str) -> dict[str, str]:
+    values = {
+        "date": info.date,
+        "sha256": info.sha256,
+        "fingerprint": info.fingerprint,
+        "data_fingerprint": info.data_fingerprint,
+        "attempt": attempt,
+    }
+    return {TAG + key: value for key, value in values.items()}
+
+
+def _params(info: ModelInfo) -> dict[str, str]:
+    params = {key: str(value) for key, value in info.params.items()}
+    return params | {"best_rounds": str(info.rounds), "threshold": str(info.threshold)}
+
+
+def _points(info: ModelInfo) -> Iterator[tuple[str, float, int]]:
+    """Metrics as (name, value, step): of the model at step 0, of the learning curve at its rounds, counted from 1."""
+    for split, metrics in info.metrics.items():
+        for name, value in _flat(metrics):
+            yield f"{split}_{name}", value, 0
+    metric = info.params["eval_metric"]
+    for split, curve in info.learning_curve.items():
+        step = -(-len(curve) // CURVE_POINTS)
+        for index in sorted({*range(0, len(curve), step), len(curve) - 1}):
+            yield f"curve_{split}_{metric}", curve[index], index + 1
+
+
+def _flat(metrics: Metrics) -> Iterator[tuple[str, float]]:
+    for name, value in metrics.items():
+        if name != PER_CLASS:
+            yield name, value
+            continue
+        for label, each in value.items():
+            # MLflow allows letters, digits and `_-. :/` in a metric's name.
+            safe = "".join(char if char.isalnum() or char in "_-. /" else "_" for char in label)
+            yield from ((f"{key}/{safe}", number) for key, number in each.items() if key != "rows")

@@ -1,0 +1,231 @@
+"""The fitted transformation as data: raw rows to the features that a model learnt from, without a JVM.
+
+`transform.json` lies beside the features that Spark made with it. Applied to raw rows it gives the same features as
+Spark did, to 1e-9; a property test holds that.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from boostline.dataset import Dataset
+from boostline.dataset.pattern import portable_pattern
+from boostline.dataset.sections import Column, Derived, Task
+from boostline.errors import DataInvalid
+
+BLANKS = " \t\r\n"
+"""What `trim` removes."""
+
+
+class RawColumn(BaseModel):
+    """A column that the features need: its type in the contract, and how its text is cleaned."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["string", "integer", "long", "double", "boolean", "date", "timestamp"]
+    clean: tuple[dict[str, str] | str, ...]
+
+
+class Transform(BaseModel):
+    """What turns raw rows into features."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1]
+    dataset: str
+    task: Task
+    date: str
+    columns: dict[str, RawColumn]
+    derived: dict[str, Derived]
+    categorical: dict[str, tuple[str, ...]]
+    """Values in the order of their codes, by column."""
+    numeric: dict[str, float | None]
+    """What stands in for a missing number, or none: it stays missing."""
+    names: tuple[str, ...]
+    label: str
+    classes: tuple[str, ...]
+
+    @staticmethod
+    def loads(body: bytes) -> Transform:
+        """Read transform.json."""
+        return Transform.model_validate_json(body)
+
+    def dumps(self) -> bytes:
+        """Write transform.json."""
+        return (self.model_dump_json(indent=1, exclude_unset=True) + "\n").encode()
+
+    def apply(self, raw: Any) -> Any:
+        """Features of raw rows, the reference tables' columns among them.
+
+        Args:
+            raw: A `pyarrow.Table` with the contract's columns; more columns are ignored.
+
+        Returns:
+            A `pyarrow.Table` of the features in order: int32 codes, null for a value never seen in training or a
+            missing one, and float64 numbers.
+
+        Raises:
+            DataInvalid: Names the columns that are missing or do not fit their type.
+        """
+        return self.features(self.clean(raw))
+
+    def clean(self, table: Any) -> Any:
+        """Apply the string rules to those columns that have any; a text of which nothing is left is missing."""
+        for name, column in self.columns.items():
+            if column.type == "string" and name in table.column_names:
+                text = _cast(name, table.column(name), "string")
+                for rule in column.clean:
+                    text = _apply_rule(text, rule)
+                table = table.set_column(table.column_names.index(name), name, _null_where_empty(text))
+        return table
+
+    def features(self, table: Any) -> Any:
+        """Features of rows that are clean and joined already; see `apply`."""
+        import pyarrow as pa
+
+        lacking = [name for name in self.columns if name not in table.column_names]
+        if lacking:
+            raise DataInvalid(
+                f"rows for dataset {self.dataset} lack the column(s) {', '.join(lacking)}",
+                f"Send all of {', '.join(self.columns)}; missing values are null",
+            )
+        values = {name: _cast(name, table.column(name), spec.type) for name, spec in self.columns.items()}
+        values |= {name: _derive(derived, values) for name, derived in self.derived.items()}
+        columns = {name: _codes(values[name], self.categorical[name]) for name in self.categorical}
+        columns |= {name: _numbers(values[name], fill) for name, fill in self.numeric.items()}
+        fields = [pa.field(name, pa.int32() if name in self.categorical else pa.float64()) for name in self.names]
+        return pa.table([columns[name] for name in self.names], schema=pa.schema(fields))
+
+
+def needed_columns(dataset: Dataset) -> dict[str, Column]:
+    """The contract's columns that the features read, themselves or through derived ones, in the contract's order."""
+    derived = dataset.features.derived
+    used = {
+        source for name in dataset.features.names for source in (derived[name].columns if name in derived else (name,))
+    }
+    return {name: column for name, column in dataset.raw_columns.items() if name in used}
+
+
+def _apply_rule(text: Any, rule: dict[str, str] | str) -> Any:
+    import pyarrow.compute as pc
+
+    if rule == "trim":
+        return pc.utf8_trim(text, characters=BLANKS)
+    if rule == "lower":
+        return _lower(text)
+    if isinstance(rule, dict):
+        return pc.replace_substring_regex(text, portable_pattern(rule["replace"]), rule.get("by", ""))
+    raise DataInvalid(f"transform.json holds the unknown rule {rule!r}", "Use the version of boostline that wrote it")
+
+
+def _lower(text: Any) -> Any:
+    """Lower case as Unicode and Spark have it (İ becomes two characters, Σ depends on its place); Arrow's is simpler."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    unique = pc.unique(text.drop_null())
+    lowered = pa.array([value.lower() for value in unique.to_pylist()], pa.string())
+    return pc.take(lowered, pc.index_in(text, value_set=unique))
+
+
+def _null_where_empty(text: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+
+
+def _cast(name: str, values: Any, kind: str) -> Any:
+    """A column as the contract's type. NaN is missing; a naive timestamp is UTC."""
+    import pyarrow as pa
+
+    target = {
+        "string": pa.string(),
+        "integer": pa.int64(),
+        "long": pa.int64(),
+        "double": pa.float64(),
+        "boolean": pa.bool_(),
+        "date": pa.date32(),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+    }[kind]
+    if values.type == target and kind != "double":
+        return values
+    try:
+        if pa.types.is_floating(values.type):
+            values = _finite(values.cast(pa.float64()))
+        if kind == "timestamp" and pa.types.is_string(values.type):
+            return _timestamps(values)
+        # Pandas' timestamps count nanoseconds, which the contract's do not.
+        return values.cast(target, safe=kind not in ("timestamp", "date"))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataInvalid(
+            f"column {name}: {values.type} does not fit {kind}: {str(error).splitlines()[0][:200]}",
+            f"Send {name} as {kind}",
+        ) from error
+
+
+def _timestamps(text: Any) -> Any:
+    """ISO texts; those without an offset are UTC."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    zoned = pc.match_substring_regex(text, r"(Z|[+-]\d\d:?\d\d)$")
+    whole = pc.if_else(zoned, text, pc.binary_join_element_wise(text, "Z", ""))
+    return whole.cast(pa.timestamp("us", tz="UTC"))
+
+
+def _finite(numbers: Any) -> Any:
+    """Numbers with null for NaN and the infinities."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, pa.float64()))
+
+
+def _derive(derived: Derived, values: dict[str, Any]) -> Any:
+    import pyarrow.compute as pc
+
+    arguments = [values[name] for name in derived.columns]
+    match derived.operation:
+        case "hour":
+            return pc.hour(arguments[0])
+        case "weekday":
+            return pc.day_of_week(arguments[0], count_from_zero=False, week_start=1)
+        case "month":
+            return pc.month(arguments[0])
+        case "difference":
+            return _finite(reduce(pc.subtract, [_doubles(item) for item in arguments]))
+        case "ratio":
+            return _finite(reduce(pc.divide, [_doubles(item) for item in arguments]))
+        case _:
+            return pc.binary_join_element_wise(*[_text(item) for item in arguments], "|", null_handling="emit_null")
+
+
+def _text(values: Any) -> Any:
+    """Values of a categorical column as text; whole numbers, truth values and dates look as Spark writes them."""
+    import pyarrow as pa
+
+    return values.cast(pa.string())
+
+
+def _doubles(values: Any) -> Any:
+    import pyarrow as pa
+
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8())
+    return _finite(values.cast(pa.float64(), safe=False))
+
+
+def _codes(values: Any, categories: tuple[str, ...]) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.index_in(_text(values), value_set=pa.array(categories, pa.string()))
+
+
+def _numbers(values: Any, fill: float | None) -> Any:
+    numbers = _doubles(values)
+    return numbers if fill is None else numbers.fill_null(fill)

@@ -1,0 +1,153 @@
+"""One embedded stack for the whole session, with small datasets, and the command line as a user types it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boostline.dataset import Dataset, load_dataset
+from boostline.lake.store import Store
+from boostline.local.layout import Stack
+from boostline.local.ports import free_ports
+from boostline.local.stack import running_stack
+from boostline.orchestration.client import AirflowClient
+from boostline.settings import Settings
+
+METERS = """
+name: {name}
+description: Load of a meter in the coming hour
+task: regression
+label: {{name: load}}
+id: [meter, hour]
+tables:
+  readings:
+    daily: true
+    max_bad_share: 0.05
+    columns:
+      meter: {{type: long, required: true}}
+      hour: {{type: integer, required: true, min: 0, max: 23}}
+      site: {{type: string, clean: [trim, lower]}}
+      temperature: {{type: double, min: -60, max: 60}}
+      load: {{type: double}}
+  sites:
+    key: [site]
+    columns:
+      site: {{type: string, required: true}}
+      area: {{type: double}}
+joins: [sites]
+split: {{kind: time, valid_days: 1, test_days: 1}}
+window: {{days: 5, min_days: 3, min_rows: 100}}
+features: {{categorical: [site, hour], numeric: [temperature, area]}}
+baseline: {{kind: linear, encoding: ordinal}}
+model: {{params: {{eta: 0.3, max_depth: 4}}, rounds: 60, early_stopping: 10}}
+gate: {{metric: rmse, beat_baseline: {margin}}}
+on_missing: {missing}
+spark: {{driver_memory: 700m, executor_memory: 600m, timeout_minutes: {timeout}}}
+wait: {{timeout_minutes: 5, poll_seconds: 2}}
+"""
+
+DATASETS: dict[str, dict[str, Any]] = {
+    "meters": {},
+    "meters_strict": {"margin": 0.99},
+    "meters_scheduled": {"missing": "fail"},
+    "meters_waiting": {"missing": "wait"},
+    "meters_hasty": {"timeout": 0.06},
+}
+
+
+@dataclass
+class Answer:
+    """What a command printed and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass
+class World:
+    """The stack, and what tests do with it."""
+
+    stack: Stack
+    store: Store
+    client: AirflowClient
+    env: dict[str, str] = field(repr=False)
+
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        """Start `boostline ARGS` and return at once."""
+        command = [str(Path(sys.executable).parent / "boostline"), *args]
+        return subprocess.Popen(command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def cli(self, *args: str, timeout: float = 300) -> Answer:
+        """Run `boostline ARGS` to its end."""
+        with self.start(*args) as process:
+            out, err = process.communicate(timeout=timeout)
+            return Answer(process.returncode, out, err)
+
+    def dataset(self, name: str) -> Dataset:
+        return load_dataset(self.stack.datasets / f"{name}.yaml")
+
+    def land(self, tmp: Path, name: str, days: list[date]) -> None:
+        """Land readings of these days, and the sites."""
+        sites = tmp / "sites.csv"
+        sites.write_text("site,area\n" + "".join(f"s{i},{50 + 13 * i}\n" for i in range(5)))
+        assert self.cli("land", name, str(sites), "--table", "sites").code == 0
+        for day in days:
+            path = tmp / "readings.csv"
+            path.write_text(readings(day))
+            assert self.cli("land", name, str(path), "--date", day.isoformat()).code == 0
+
+    def handed(self, dag: str, run_id: str) -> dict[str, Any]:
+        """What each task of a run handed on."""
+        return {
+            task["task_id"]: self.client.xcom(dag, run_id, task["task_id"]) for task in self.client.tasks(dag, run_id)
+        }
+
+    def newest_run(self, dag: str) -> dict[str, Any]:
+        return self.client.runs(dag, limit=1)[0]
+
+
+def readings(day: date) -> str:
+    """A day of readings, the same text for the same day; the load is no line in anything."""
+    lines = ["meter,hour,site,temperature,load"]
+    for meter in range(12):
+        for hour in range(24):
+            seed = (day.toordinal() * 7919 + meter * 104729 + hour * 1299709) % 1000 / 1000
+            temperature = 12 + 10 * math.sin(day.toordinal() / 9) + 6 * math.sin(hour / 4) + 4 * seed
+            load = 20 * (hour in (7, 8, 18, 19)) + abs(temperature - 15) * (1 + meter % 5) + 3 * seed
+            lines.append(f"{meter},{hour}, S{meter % 5} ,{temperature:.3f},{load:.4f}")
+    return "\n".join(lines) + "\n"
+
+
+def days_to(last: date, count: int) -> list[date]:
+    return [last - timedelta(days=back) for back in reversed(range(count))]
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    home = tmp_path_factory.mktemp("stack")
+    datasets = home / "datasets"
+    datasets.mkdir()
+    for name, changes in DATASETS.items():
+        values = {"name": name, "margin": 0.0, "missing": "skip", "timeout": 10} | changes
+        (datasets / f"{name}.yaml").write_text(METERS.format(**values))
+    os.environ["BOOSTLINE_RETRY_SECONDS"] = "1"
+    with running_stack(home=home, ports=free_ports(), datasets=datasets) as stack:
+        env = {**os.environ, **stack.env, "COLUMNS": "160"}
+        os.environ.update(stack.env)
+        settings = Settings()
+        yield World(stack, Store(settings), AirflowClient(settings), env)
