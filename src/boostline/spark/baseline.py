@@ -1,0 +1,171 @@
+"""The baseline: a linear, logistic or tree model of Spark ML on the features, which XGBoost has to beat."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.ml import Pipeline, PipelineModel
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from boostline.dataset import Dataset
+from boostline.lake.features import DATA_DATE, ID_PREFIX, LABEL, split_keys, transform_key
+from boostline.lake.job import JobRequest
+from boostline.lake.manifest import Manifest, Ref, attempt_files, publish, read_ref
+from boostline.lake.store import Store
+from boostline.metrics import choose_threshold, evaluate
+from boostline.spark.baseline_model import INDEX_PREFIX, build_stages, describe, predicted
+from boostline.spark.session import applied_settings
+from boostline.spark.steps import step
+from boostline.transform import Transform
+
+ROWS_PER_TASK = 250_000
+"""Below this the fit runs in one task: its sums are then added in one order, so that it repeats bit by bit."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Labels and predictions of some rows, as NumPy arrays; predictions are (rows, classes) for several classes."""
+
+    label: Any
+    prediction: Any
+
+
+def run_baseline(spark: SparkSession, store: Store, request: JobRequest) -> list[Ref]:
+    """Fit on train, measure on train, valid and test, and publish.
+
+    `row_hash` is SHA-256 over the test predictions, ordered by date and id and rounded to 1e-9.
+    """
+    dataset, target = request.dataset, request.targets[0]
+    with step("plan"):
+        source = read_ref(store, request.reads[0])
+        transform = Transform.loads(store.get(transform_key(source))[0])
+        rows = _read_rows(spark, store, source, transform).persist()
+    with step("fit"):
+        model = Pipeline(stages=build_stages(dataset, transform)).fit(rows.where("split = 'train'"))
+    with step("predict"), ThreadPoolExecutor(1) as pool:
+        saving = pool.submit(lambda: model.write().save(store.uri(f"{request.folder}pipeline", "s3a")))
+        table = _predict(model, rows, dataset, transform)
+        saving.result()
+    scored = _by_split(table, dataset, bool(source.details.get("test_is_valid")))
+    threshold = 0.5
+    if dataset.task == "binary":
+        threshold = choose_threshold(scored["valid"].label, scored["valid"].prediction, dataset.model.threshold)
+    if dataset.baseline.in_sample:
+        with step("fit in sample"):
+            whole = Pipeline(stages=build_stages(dataset, transform)).fit(rows)
+            scored["in_sample"] = _scored(_predict(whole, rows, dataset, transform), dataset)
+    rows.unpersist()
+    metrics = {
+        name: evaluate(dataset.task, part.label, part.prediction, threshold=threshold, classes=transform.classes)
+        for name, part in scored.items()
+    }
+    with step("publish"):
+        row_hash = _write(store, request, table, describe(model, transform), metrics)
+        details = {"kind": dataset.baseline.kind, "metrics": metrics, "spark": applied_settings(spark)}
+        manifest = Manifest(
+            stage="baseline",
+            dataset=dataset.name,
+            partition=target.partition,
+            attempt=request.attempt,
+            fingerprint=target.fingerprint,
+            inputs=target.inputs,
+            files=[item for item in attempt_files(store, request.folder) if not item.key.endswith("/request.json")],
+            rows={name: len(scored[name].label) for name in ("train", "valid", "test")},
+            columns={"prediction": "array<double>" if dataset.task == "multiclass" else "double"},
+            row_hash=row_hash,
+            details=details | ({"threshold": threshold} if dataset.task == "binary" else {}),
+        )
+        return [publish(store, manifest, target.expected_etag, to_current=request.publish)]
+
+
+def _read_rows(spark: SparkSession, store: Store, source: Manifest, transform: Transform) -> DataFrame:
+    """The rows of all splits, with categorical codes as numbers from 0 to n, where n means unknown."""
+    parts = []
+    schema = ", ".join(f"`{name}` {kind}" for name, kind in source.columns.items())
+    for split in ("train", "valid", "test"):
+        # Where the test rows serve as valid too, they are read once.
+        if keys := [key for key in split_keys(source, split) if f"/split={split}/" in key]:
+            frame = spark.read.schema(schema).parquet(*[store.uri(key, "s3a") for key in keys])
+            parts.append(frame.withColumn("split", F.lit(split)))
+    rows = parts[0]
+    for part in parts[1:]:
+        rows = rows.unionByName(part)
+    size = sum(source.rows[split] for split in ("train", "valid", "test"))
+    indexed = [
+        F.coalesce(F.col(name), F.lit(len(values)))
+        .cast("double")
+        .alias(INDEX_PREFIX + name, metadata={"ml_attr": {"type": "nominal", "num_vals": len(values) + 1}})
+        for name, values in transform.categorical.items()
+    ]
+    labels = {"ml_attr": {"type": "nominal", "num_vals": len(transform.classes) or 2}}
+    label = F.col(LABEL).alias(LABEL, metadata={} if transform.task == "regression" else labels)
+    others = [name for name in source.columns if name not in {LABEL, *transform.categorical}]
+    return rows.select(*others, "split", label, *indexed).coalesce(1 + size // ROWS_PER_TASK)
+
+
+def _predict(model: PipelineModel, rows: DataFrame, dataset: Dataset, transform: Transform) -> Any:
+    """All rows' split, label and prediction as an Arrow table; date and id of the test rows, which are written."""
+    is_test = F.col("split") == "test"
+    keys = [DATA_DATE, *[name for name in rows.columns if name.startswith(ID_PREFIX)]]
+    return (
+        model.transform(rows)
+        .select(
+            *[F.when(is_test, F.col(f"`{name}`")).alias(name) for name in keys],
+            "split",
+            LABEL,
+            predicted(dataset, transform).alias("prediction"),
+        )
+        .toArrow()
+    )
+
+
+def _by_split(table: Any, dataset: Dataset, test_is_valid: bool) -> dict[str, Scored]:
+    import pyarrow.compute as pc
+
+    def part(split: str) -> Scored:
+        return _scored(table.filter(pc.equal(table["split"], split)), dataset)
+
+    return {name: part("test" if name == "valid" and test_is_valid else name) for name in ("train", "valid", "test")}
+
+
+def _scored(table: Any, dataset: Dataset) -> Scored:
+    prediction = table["prediction"].combine_chunks()
+    if dataset.task == "multiclass":
+        values = prediction.flatten().to_numpy(zero_copy_only=False).reshape(len(prediction), -1)
+    else:
+        values = prediction.to_numpy(zero_copy_only=False)
+    return Scored(table[LABEL].to_numpy(), values)
+
+
+def _write(store: Store, request: JobRequest, table: Any, model: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """Store the test predictions and the model's description, and return the hash of the predictions."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    test = table.filter(pc.equal(table["split"], "test")).drop_columns(["split"])
+    keys = [DATA_DATE, *[name for name in test.column_names if name.startswith(ID_PREFIX)]]
+    test = test.sort_by([(name, "ascending") for name in keys])
+    buffer = io.BytesIO()
+    pq.write_table(test, buffer)
+    store.put(f"{request.folder}test_predictions/part-00000.parquet", buffer.getvalue())
+    body = {"kind": request.dataset.baseline.kind, **model, "metrics": metrics}
+    store.put(f"{request.folder}baseline.json", (json.dumps(body, indent=1) + "\n").encode())
+    return _hash(test, keys)
+
+
+def _hash(test: Any, keys: list[str]) -> str:
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for name in keys:
+        digest.update("\n".join(map(str, test[name].to_pylist())).encode())
+    values = test["prediction"].combine_chunks()
+    numbers = (values.flatten() if values.type.num_fields else values).to_numpy(zero_copy_only=False)
+    digest.update(np.rint(numbers * 1e9).astype("<i8").tobytes())
+    return digest.hexdigest()[:32]

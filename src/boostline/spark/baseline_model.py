@@ -1,0 +1,89 @@
+"""The baseline's Spark ML stages, and what they learnt in words of the features."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pyspark.ml import PipelineModel
+from pyspark.ml.classification import DecisionTreeClassifier, LogisticRegression
+from pyspark.ml.feature import Imputer, OneHotEncoder, VectorAssembler
+from pyspark.ml.functions import vector_to_array
+from pyspark.ml.regression import DecisionTreeRegressor, LinearRegression
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from boostline.dataset import Dataset
+from boostline.lake.features import LABEL
+from boostline.transform import Transform
+
+INDEX_PREFIX = "_index_"
+_ONE_HOT_PREFIX = "_onehot_"
+_FILLED_PREFIX = "_filled_"
+_VECTOR = "_vector"
+
+
+def build_stages(dataset: Dataset, transform: Transform) -> list[Any]:
+    """Unfitted stages: codes one-hot (unknown is all zeros) or as numbers, means for missing numbers, the model."""
+    stages: list[Any] = []
+    inputs = [INDEX_PREFIX + name for name in transform.categorical]
+    if inputs and dataset.baseline.encoding == "onehot":
+        outputs = [_ONE_HOT_PREFIX + name for name in transform.categorical]
+        stages.append(OneHotEncoder(inputCols=inputs, outputCols=outputs, dropLast=True, handleInvalid="error"))
+        inputs = outputs
+    if numbers := list(transform.numeric):
+        filled = [_FILLED_PREFIX + name for name in numbers]
+        stages.append(Imputer(strategy="mean", inputCols=numbers, outputCols=filled))
+        inputs = [*inputs, *filled]
+    return [*stages, VectorAssembler(inputCols=inputs, outputCol=_VECTOR), _estimator(dataset, transform)]
+
+
+def predicted(dataset: Dataset, transform: Transform) -> Column:
+    """The prediction: the number, the probability of class 1, or one probability per class."""
+    if dataset.task == "regression":
+        return F.col("prediction")
+    probability = vector_to_array(F.col("probability"))
+    return probability if dataset.task == "multiclass" else F.element_at(probability, 2)
+
+
+def describe(model: PipelineModel, transform: Transform) -> dict[str, Any]:
+    """Coefficients by input (and class), or the tree as text; numbers as fitted."""
+    last, names = model.stages[-1], _input_names(model, transform)
+    if hasattr(last, "toDebugString"):
+        named = re.sub(r"\bfeature (\d+)\b", lambda match: names[int(match[1])], last.toDebugString)
+        return {"tree": named.splitlines()[1:]}
+    if not hasattr(last, "coefficientMatrix") or last.numClasses == 2:
+        return {"intercept": float(last.intercept), "coefficients": _by_name(names, last.coefficients.toArray())}
+    matrix = last.coefficientMatrix.toArray()
+    return {
+        "intercept": _by_name(list(transform.classes), last.interceptVector.toArray()),
+        "coefficients": {name: _by_name(names, matrix[index]) for index, name in enumerate(transform.classes)},
+    }
+
+
+def _estimator(dataset: Dataset, transform: Transform) -> Any:
+    spec = dataset.baseline
+    common = {"featuresCol": _VECTOR, "labelCol": LABEL}
+    if spec.kind == "tree":
+        bins = max([32, *[len(values) + 1 for values in transform.categorical.values()]])
+        tree = DecisionTreeRegressor if dataset.task == "regression" else DecisionTreeClassifier
+        return tree(**common, maxDepth=spec.max_depth, maxBins=bins, seed=0)
+    penalty = {"regParam": spec.regularization, "elasticNetParam": spec.elastic_net, "maxIter": spec.max_iterations}
+    if spec.kind == "linear":
+        return LinearRegression(**common, **penalty)
+    return LogisticRegression(**common, **penalty, family="multinomial" if dataset.task == "multiclass" else "binomial")
+
+
+def _input_names(model: PipelineModel, transform: Transform) -> list[str]:
+    """A name for each place in the assembled vector."""
+    one_hot = any(
+        _ONE_HOT_PREFIX in str(stage.getOutputCols()) for stage in model.stages if stage.hasParam("outputCols")
+    )
+    names = []
+    for name, values in transform.categorical.items():
+        names += [f"{name}={value}" for value in values] if one_hot else [name]
+    return [*names, *transform.numeric]
+
+
+def _by_name(names: list[str], values: Any) -> dict[str, float]:
+    return {name: float(value) for name, value in zip(names, values, strict=True)}
