@@ -52,7 +52,7 @@ def main(folder: str) -> None:
     spark.stop()
 
 
-def fit(rows):  # noqa: ANN001, ANN201
+def fit(rows):
     """The stages of a one-hot logistic baseline."""
     stages = [
         StringIndexer(inputCols=["code"], outputCols=["code_index"], handleInvalid="keep"),

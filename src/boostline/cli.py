@@ -41,7 +41,7 @@ def land(
     spec = _dataset(dataset)
     addresses = land_files(_store(), spec, table or spec.daily_table, files, _day(day) if day else None)
     for address in addresses:
-        out.print(f"landed {address}")
+        out.print(f"landed {address}", soft_wrap=True)
 
 
 @app.command(epilog="Example: boostline run nyc_flights --date 2013-03-31")
@@ -62,7 +62,7 @@ def run(
     when, conf = _day(day), _conf(changes, publish)
     client.ready_dag(dag_id)
     run_id = client.trigger(dag_id, when, conf)
-    err.print(f"{dag_id} {when}: {client.url}/dags/{dag_id}/runs/{run_id}")
+    err.print(f"{dag_id} {when}: {client.url}/dags/{dag_id}/runs/{run_id}", soft_wrap=True)
     try:
         follow_run(client, dag_id, run_id, err)
     except KeyboardInterrupt:
@@ -201,7 +201,7 @@ def check(
             out.print(f"[green]ok[/]    {name}")
         except BoostlineError as error:
             failed += 1
-            out.print(f"[red]wrong[/] {name}: {escape(str(error))}")
+            out.print(f"[red]wrong[/] {name}: {escape(str(error))}", soft_wrap=True)
     if failed:
         raise typer.Exit(1)
 
@@ -229,7 +229,7 @@ def main() -> None:
         load_stack_env(stack_home())
         app()
     except BoostlineError as error:
-        err.print(f"[red]error:[/] {escape(str(error))}")
+        err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(1)
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from datetime import date
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from boostline.dataset import Dataset
+from boostline.dataset import Dataset, change_dataset, parse_dataset
 from boostline.lake import paths
 from boostline.lake.job import Target
-from boostline.lake.manifest import Manifest, Ref, attempt_files, publish
+from boostline.lake.manifest import Manifest, Ref, attempt_files, publish, read_current
 from boostline.lake.plan import plan_stage
 from boostline.lake.store import Store
+from boostline.metrics import METRICS_BY_TASK
+from boostline.settings import Settings
+from boostline.training.train import train_model
 from boostline.transform import Transform, needed_columns
 
 
@@ -118,13 +123,12 @@ def put_baseline(store: Store, dataset: Dataset, day: str, metrics: dict[str, fl
         row_hash=f"baseline-{day}",
         details={"kind": dataset.baseline.kind, "metrics": {"test": metrics}},
     )
-    return publish(store, manifest, None)
+    found = read_current(store, "baseline", dataset.name, None, day)
+    return publish(store, manifest, found and found[1])
 
 
 def model_target(store: Store, dataset: Dataset, features: Ref) -> Target:
     """What the train task hands to `train_model`."""
-    from datetime import date
-
     return plan_stage(
         store, "model", dataset, date.fromisoformat(features.partition), {"features": features.identity}
     ).target
@@ -135,3 +139,92 @@ def parquet(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink)
     return sink.getvalue()
+
+
+def toy_dataset(task: str, name: str, **changes: Any) -> Dataset:
+    """A small dataset with a text, a whole number, a date and two numbers; `changes` by dotted path."""
+    label = {"regression": {"name": "cost"}, "binary": {"name": "late"}, "multiclass": {"name": "kind"}}[task]
+    data = {
+        "name": name,
+        "task": task,
+        "label": label,
+        "id": ["row"],
+        "tables": {
+            "rows": {
+                "daily": True,
+                "columns": {
+                    "row": {"type": "long", "required": True},
+                    "city": {"type": "string", "clean": ["trim", "lower"]},
+                    "floors": {"type": "integer"},
+                    "built": {"type": "date"},
+                    "size": {"type": "double"},
+                    "age": {"type": "double"},
+                    label["name"]: {"type": "string" if task == "multiclass" else "double"},
+                },
+            }
+        },
+        "split": {"kind": "hash"},
+        "features": {
+            "categorical": ["city", "floors", "weekday"],
+            "numeric": ["size", "age"],
+            "derived": {"weekday": {"weekday": "built"}},
+        },
+        "baseline": {"kind": "linear" if task == "regression" else "logistic"},
+        "model": {"rounds": 40, "early_stopping": 10, "params": {"subsample": 0.8, "colsample_bytree": 0.7}},
+        "gate": {"metric": METRICS_BY_TASK[task][0], "beat_baseline": 0.01},
+    }
+    return change_dataset(parse_dataset(data), changes) if changes else parse_dataset(data)
+
+
+def toy_rows(task: str, rows: int, seed: int, new_city: bool = False) -> pa.Table:
+    """Raw rows with missing values and a signal; with `new_city` some rows have a category that no other seed has."""
+    rng = np.random.default_rng(seed)
+    cities = ["Rome", " rome", "Oslo", "Bern", "Lima"] + (["Atlantis"] * 2 if new_city else [])
+    city, floors = rng.choice(cities, rows), rng.integers(1, 5, rows)
+    size, age = rng.normal(100, 30, rows), rng.exponential(20, rows)
+    signal = (size - 100) / 30 + (city == "Oslo") * 1.5 - (floors == 3) + rng.normal(0, 0.3, rows)
+    label = {
+        "regression": signal,
+        "binary": (signal > 0).astype(float),
+        "multiclass": np.digitize(signal, [-0.7, 0.7]).astype(float),
+    }[task]
+    return pa.table(
+        {
+            "city": pa.array(city, mask=rng.random(rows) < 0.1),
+            "floors": pa.array(floors, pa.int64(), mask=rng.random(rows) < 0.1),
+            "built": pa.array(np.datetime64("2020-01-01") + rng.integers(0, 90, rows), mask=rng.random(rows) < 0.1),
+            "size": pa.array(size, mask=rng.random(rows) < 0.1),
+            "age": age,
+            "_label": label,
+        }
+    )
+
+
+TOY_CLASSES = {"regression": (), "binary": ("no", "yes"), "multiclass": ("low", "mid", "high")}
+
+
+def toy_features(store: Store, dataset: Dataset, day: str = "2020-03-31", *, seed: int = 0, rows: int = 1200) -> Ref:
+    """Published features of a toy dataset: `rows` train rows, a quarter of that each for valid and test."""
+    raw = {
+        "train": toy_rows(dataset.task, rows, seed),
+        "valid": toy_rows(dataset.task, rows // 4, seed + 1, new_city=True),
+        "test": toy_rows(dataset.task, rows // 4, seed + 2, new_city=True),
+    }
+    return put_features(store, dataset, day, raw, classes=TOY_CLASSES[dataset.task], attempt=f"f-{day}-{seed}")
+
+
+def train_toy(
+    store: Store, settings: Settings, dataset: Dataset, features: Ref, attempt: str = "m1", *, publish: bool = True
+) -> Ref:
+    """What the train task does."""
+    target = model_target(store, dataset, features)
+    return train_model(
+        store,
+        settings,
+        dataset,
+        features=features,
+        target=target,
+        attempt=attempt,
+        publish=publish,
+        tags={"run": "test"},
+    )

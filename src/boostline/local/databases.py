@@ -14,7 +14,7 @@ from pathlib import Path
 
 from boostline.errors import EnvironmentUnfit
 from boostline.local.layout import Stack, airflow_env, base_env
-from boostline.local.places import POOLS, stack_home
+from boostline.local.places import POOLS
 
 
 def ensure_databases(stack: Stack) -> None:
@@ -63,7 +63,7 @@ def migrate_mlflow(stack: Stack) -> None:
 def _ensure(stack: Stack, path: Path, stamp: str, migrate: Callable[[Stack], None]) -> None:
     if _stamped(path, stamp):
         return
-    fresh = stack_home() / "fresh" / path.name
+    fresh = stack.jars.parent / "fresh" / path.name  # shared by all stacks, as the jars are
     path.parent.mkdir(parents=True, exist_ok=True)
     (stack.home / "logs").mkdir(parents=True, exist_ok=True)
     if not path.exists() and _stamped(fresh, stamp):

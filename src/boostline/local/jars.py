@@ -44,7 +44,8 @@ def read_lock(lock: Path = JARS_LOCK) -> list[Jar]:
         coordinates, _, sha256 = line.partition(" ")
         if coordinates.count(":") != 2 or len(sha256.strip()) != 64:
             raise EnvironmentUnfit(f"{lock} line {number} is not `group:artifact:version sha256`", "Restore the file")
-        jars.append(Jar(*coordinates.split(":"), sha256.strip()))
+        group, artifact, version = coordinates.split(":")
+        jars.append(Jar(group, artifact, version, sha256.strip()))
     return jars
 
 

@@ -14,6 +14,7 @@ from boostline.local.apt import apt_install, can_apt
 
 SUITABLE = (17, 21)  # Spark 4.1
 PACKAGE = "openjdk-17-jre-headless"
+DEBIANS = Path("/usr/lib/jvm")
 
 
 class Java(NamedTuple):
@@ -31,7 +32,7 @@ def find_java() -> Java:
     """
     found = [java for java in map(_inspect, _candidates()) if java]
     for java in found:
-        if int(java.version.split(".")[0]) in SUITABLE:
+        if int(re.split(r"[.+-]", java.version)[0]) in SUITABLE:
             return java
     others = ", ".join(f"{java.version} in {java.home}" for java in found)
     raise EnvironmentUnfit(
@@ -58,7 +59,7 @@ def ensure_java() -> Java:
 def _candidates() -> list[Path]:
     homes = [Path(os.environ["JAVA_HOME"]) / "bin/java"] if os.environ.get("JAVA_HOME") else []
     on_path = shutil.which("java")
-    installed = sorted(Path("/usr/lib/jvm").glob("*/bin/java"))
+    installed = sorted(DEBIANS.glob("*/bin/java"))
     return homes + ([Path(on_path)] if on_path else []) + installed
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 import httpx
 import psutil
 
-from boostline.local.layout import BUCKET, Stack, airflow_env, base_env, spark_env
+from boostline.local.layout import BUCKET, S3_KEYS, Stack, airflow_env, base_env, spark_env
 from boostline.local.ports import HOST
 
 S3, SPARK_MASTER, SPARK_WORKER, MLFLOW = "s3", "spark-master", "spark-worker", "mlflow"
@@ -80,7 +80,6 @@ def _spark(stack: Stack) -> list[Service]:
     ports, env = stack.ports, spark_env(stack)
     daemon = {
         **env,
-        # A worker hands its own SPARK_CONF_DIR to executors, whose class path must be the one of the archive.
         "SPARK_DAEMON_MEMORY": "512m",
         "SPARK_DAEMON_JAVA_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         "SPARK_WORKER_OPTS": "-Dspark.worker.cleanup.enabled=true -Dspark.worker.cleanup.appDataTtl=86400",
@@ -162,8 +161,15 @@ def _bucket_answers(stack: Stack) -> bool:
     from botocore.config import Config
 
     config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
-    keys = {key.lower(): stack.env[key] for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
-    client = boto3.client("s3", endpoint_url=stack.s3_endpoint, region_name="us-east-1", config=config, **keys)
+    key, secret = (stack.env[name] for name in S3_KEYS)
+    client = boto3.client(
+        "s3",
+        endpoint_url=stack.s3_endpoint,
+        region_name="us-east-1",
+        config=config,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+    )
     client.list_objects_v2(Bucket=BUCKET, MaxKeys=1)
     return True
 

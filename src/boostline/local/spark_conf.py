@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 
 from boostline.local.layout import Stack
 from boostline.local.places import SPARK_DEFAULTS
 from boostline.local.ports import HOST
 
-
-class Role(StrEnum):
-    """The two kinds of JVM that have a class-data archive of their own."""
-
-    DRIVER = "driver"
-    EXECUTOR = "executor"
+ARCHIVE = "spark.jsa"  # one for drivers and executors: they share a class path, and most classes
 
 
 def write_spark_conf(stack: Stack, record: bool = False) -> None:
@@ -23,7 +17,7 @@ def write_spark_conf(stack: Stack, record: bool = False) -> None:
 
     Args:
         stack: The stack.
-        record: List the classes that are loaded rather than use the archives.
+        record: List the classes that are loaded rather than use the archive.
     """
     path = class_path(stack)
     lines = {
@@ -31,8 +25,8 @@ def write_spark_conf(stack: Stack, record: bool = False) -> None:
         "spark.driver.bindAddress": HOST,
         "spark.driver.extraClassPath": path,
         "spark.executor.extraClassPath": path,
-        "spark.driver.defaultJavaOptions": jvm_flags(stack, Role.DRIVER, record),
-        "spark.executor.defaultJavaOptions": jvm_flags(stack, Role.EXECUTOR, record),
+        "spark.driver.defaultJavaOptions": jvm_flags(stack, "driver" if record else None),
+        "spark.executor.defaultJavaOptions": jvm_flags(stack, "executor" if record else None),
         "spark.pyspark.python": sys.executable,
         "spark.local.dir": str(stack.scratch),
         "spark.hadoop.fs.s3a.endpoint": stack.s3_endpoint,
@@ -54,14 +48,18 @@ def class_path(stack: Stack) -> str:
     return f"{stack.jars}/*:{Path(pyspark.__file__).parent}/jars/*"
 
 
-def jvm_flags(stack: Stack, role: Role, record: bool = False) -> str:
-    """JVM flags of drivers or executors.
+def jvm_flags(stack: Stack, record: str | None = None) -> str:
+    """JVM flags of drivers and executors.
 
     The quick compiler alone (C1) wins up to about a million rows; an application with more overrides it with
     `-XX:TieredStopAtLevel=4` in `spark.*.extraJavaOptions`. Native libraries unpack into the scratch folder, since
     /tmp may forbid execution.
+
+    Args:
+        stack: The stack.
+        record: List the classes that are loaded in `RECORD.list` rather than use the archive.
     """
     # An archive that does not match this JVM or class path is left aside in silence.
-    use = f"-Xshare:auto -XX:SharedArchiveFile={stack.cds}/{role}.jsa -Xlog:disable"
-    share = f"-XX:DumpLoadedClassList={stack.cds}/{role}.list" if record else use
+    use = f"-Xshare:auto -XX:SharedArchiveFile={stack.cds / ARCHIVE} -Xlog:disable"
+    share = f"-XX:DumpLoadedClassList={stack.cds}/{record}.list" if record else use
     return f"{share} -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.io.tmpdir={stack.scratch}"

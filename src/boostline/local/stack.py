@@ -90,6 +90,8 @@ def start(stack: Stack, services: Collection[str] = ALL, tied: bool = False, pro
     """
     from boostline.local.databases import ensure_databases
 
+    if not stack.jars.is_dir():
+        raise EnvironmentUnfit(f"{stack.jars} is missing: the stack is not set up", "Run `make setup`")
     check_free(stack.ports)
     for folder in (stack.home / "logs", stack.home / "s3", stack.airflow_home, stack.scratch):
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,14 +103,14 @@ def start(stack: Stack, services: Collection[str] = ALL, tied: bool = False, pro
     write_stack_env(stack)
     state_path(stack.home).unlink(missing_ok=True)
     with (stack.home / "logs/supervisor.log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: PLW1509: no thread of this project runs here
+        process = subprocess.Popen(
             [sys.executable, "-m", "boostline.local.supervise", *services],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, **_addresses(stack)},
             start_new_session=True,
-            preexec_fn=die_with_parent if tied else None,
+            preexec_fn=die_with_parent if tied else None,  # noqa: PLW1509 (it only makes a system call)
         )
     try:
         _wait_until_ready(stack, process, progress)

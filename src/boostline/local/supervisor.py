@@ -89,7 +89,7 @@ class Supervisor:
         if path.exists():
             path.replace(path.with_suffix(".log.1"))
         with path.open("wb") as file:
-            self.running[service.name] = subprocess.Popen(  # noqa: PLW1509: no thread runs here
+            self.running[service.name] = subprocess.Popen(
                 service.argv,
                 env=service.env,
                 cwd=self.stack.home,
@@ -97,7 +97,7 @@ class Supervisor:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 process_group=0,
-                preexec_fn=die_with_parent,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 (no thread runs here)
             )
         self._note_service(service.name, pid=self.running[service.name].pid, log=str(path), ready=False)
 

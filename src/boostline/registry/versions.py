@@ -7,7 +7,6 @@ to it, JSON: when by MLflow's clock, from, to, why, who) and `rolled_back` (why 
 
 from __future__ import annotations
 
-import getpass
 import json
 from typing import Any
 
@@ -20,10 +19,11 @@ from boostline.tracking import Tracking, Version, tracking
 from boostline.training.track import TAG
 
 CHAMPION = "champion"
+MOVE = TAG + "move."
 
 
 def promote_candidate(
-    store: Store, settings: Settings, dataset: Dataset, *, model: Ref, is_backfill: bool, who: str | None = None
+    store: Store, settings: Settings, dataset: Dataset, *, model: Ref, is_backfill: bool, who: str = "the pipeline"
 ) -> dict[str, Any]:
     """Move the alias to a candidate where its verdict, its date and the dataset allow it.
 
@@ -36,7 +36,7 @@ def promote_candidate(
         dataset: Says whether backfills promote.
         model: The candidate's manifest.
         is_backfill: Whether the run is part of a backfill.
-        who: Recorded with the move; the process's user where none.
+        who: Recorded with the move.
 
     Returns:
         `{"promoted", "reason"}`.
@@ -63,19 +63,19 @@ def promote_candidate(
             return _outcome(False, reason)
         before = f"in place of version {champion.version} of {_date(champion)}" if champion else "the first champion"
         outcome = _outcome(True, f"version {candidate.version} of {_date(candidate)} passed the gate, {before}")
-        _move(mlflow, candidate, champion, reason=outcome["reason"], who=who or getpass.getuser())
+        _move(mlflow, candidate, champion, reason=outcome["reason"], who=who)
         mlflow.tag_version(dataset.name, candidate.version, {TAG + "promotion": json.dumps(outcome)})
         return outcome
 
 
-def rollback(settings: Settings, dataset: str, *, reason: str, who: str | None = None) -> tuple[Version, Version]:
+def rollback(settings: Settings, dataset: str, *, reason: str, who: str) -> tuple[Version, Version]:
     """Take the alias from the champion back to the one before it, and block the champion for good.
 
     Args:
         settings: MLflow's address.
         dataset: The registered model's name.
         reason: Why, for the record.
-        who: Recorded with the move; the process's user where none.
+        who: Recorded with the move.
 
     Returns:
         The version that was rolled back, and the champion now.
@@ -94,7 +94,7 @@ def rollback(settings: Settings, dataset: str, *, reason: str, who: str | None =
             raise FailError(f"{dataset} had no champion before version {champion.version}", "Train a better one")
         target = versions[usable[-1]]
         mlflow.tag_version(dataset, champion.version, {TAG + "rolled_back": reason})
-        _move(mlflow, target, champion, reason=reason, who=who or getpass.getuser())
+        _move(mlflow, target, champion, reason=reason, who=who)
         return champion, target
 
 
@@ -158,15 +158,18 @@ def _move(mlflow: Tracking, to: Version, champion: Version | None, *, reason: st
         "reason": reason,
         "who": who,
     }
-    count = sum(key.startswith(TAG + "move.") for key in to.tags)
-    mlflow.tag_version(to.dataset, to.version, {f"{TAG}move.{count + 1}": json.dumps(move)})
+    # Numbered on from the move that made the last champion, since the server's time counts whole seconds.
+    number = max(_numbers(champion), default=0) + 1 if champion else 1
+    mlflow.tag_version(to.dataset, to.version, {f"{MOVE}{number}": json.dumps(move)})
 
 
 def _moves(versions: list[Version]) -> list[dict[str, str]]:
-    found = [
-        json.loads(value) for item in versions for key, value in item.tags.items() if key.startswith(TAG + "move.")
-    ]
-    return sorted(found, key=lambda move: (move["time"], int(move["to"])))
+    found = [(json.loads(item.tags[f"{MOVE}{number}"]), number) for item in versions for number in _numbers(item)]
+    return [move for move, _ in sorted(found, key=lambda item: (item[0]["time"], item[1]))]
+
+
+def _numbers(version: Version) -> list[int]:
+    return [int(key.removeprefix(MOVE)) for key in version.tags if key.startswith(MOVE)]
 
 
 def _date(version: Version) -> str:

@@ -21,7 +21,9 @@ Curve = dict[str, list[float]]
 
 def booster_params(dataset: Dataset, classes: list[str], threads: int) -> dict[str, Any]:
     """XGBoost's parameters: the dataset file's, and those that follow from it."""
-    params = dataset.model.params.model_dump(by_alias=True, exclude={"objective"})
+    # XGBoost warns of a parameter that the objective does not use.
+    unused = {"objective", "scale_pos_weight"} if dataset.task == "multiclass" else {"objective"}
+    params = dataset.model.params.model_dump(by_alias=True, exclude=unused)
     params |= {
         "objective": dataset.model.params.objective or _OBJECTIVE[dataset.task],
         "eval_metric": _EVAL_METRIC[dataset.task],

@@ -1,0 +1,59 @@
+# Every target sets up what it needs; a second call finds that done.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check up down lock
+
+PYTHON ?= python3
+BIN := .venv/bin
+UV := uv==0.13.8
+STAMP := .venv/.installed
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Set up everything: environment, Java, S3 jars, class-data archive, databases
+	@$(BIN)/python -m boostline.local setup
+
+run: $(STAMP) ## Train on 90 days of real flights through Airflow, from nothing to a comparison table
+	@$(BIN)/python -m boostline.local demo
+
+test: setup ## Pass all tests
+	$(BIN)/python -m pytest tests/unit -n 2
+	$(BIN)/python -m pytest tests/spark
+	$(BIN)/python -m pytest tests/dags
+	$(BIN)/python -m pytest tests/e2e
+
+check: $(STAMP) ## Lint, format, types, import layers, lock
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@grep -qxF "# inputs: $$(cat requirements.in requirements-overrides.txt | sha256sum | cut -c1-64)" requirements.txt \
+	  || { echo "requirements.txt is older than its inputs: run make lock"; exit 1; }
+
+up: $(STAMP) ## Start the stack with the Airflow UI; prints addresses, user and password
+	@$(BIN)/python -m boostline.local up --detach
+
+down: $(STAMP) ## Stop the stack and everything that runs on it
+	@$(BIN)/python -m boostline.local down
+
+lock: $(STAMP) ## Compile requirements.txt from requirements.in
+	$(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --override requirements-overrides.txt \
+	  --no-emit-index-url --custom-compile-command 'make lock' -o requirements.txt requirements.in
+	@echo "# inputs: $$(cat requirements.in requirements-overrides.txt | sha256sum | cut -c1-64)" >> requirements.txt
+
+# The environment, installed exactly as locked. The stamp is written last, so an interrupted install starts over.
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	  echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), and Boostline needs Python 3.11. Name one: make PYTHON=/path/to/python3.11"; \
+	  exit 1; }
+	@[ -x $(BIN)/pip ] || $(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv; \
+	  else echo "error: Python's venv module is incomplete. Install it (Debian: apt-get install python3-venv)"; exit 1; fi; }
+	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv .venv
+	@echo "Installing the Python packages of requirements.txt (1.8 GB)"
+	@$(BIN)/uv --version 2>/dev/null | grep -q '^$(subst ==, ,$(UV)) ' || $(BIN)/python -m pip install -q $(UV)
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install -q --no-deps --require-hashes -r requirements.txt
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install -q --no-deps --no-build-isolation -e .
+	@touch $(STAMP)

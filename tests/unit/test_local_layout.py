@@ -1,0 +1,119 @@
+"""Secrets, environments and configuration of a stack."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from boostline.local.layout import Stack, airflow_env, load_stack_env, read_password, read_secrets, write_stack_env
+from boostline.local.ports import Ports
+from boostline.local.services import ALL, services
+from boostline.local.spark_conf import write_spark_conf
+from boostline.settings import Settings
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Stack:
+    return Stack(
+        home=tmp_path / "home",
+        ports=Ports(),
+        java_home=Path("/java"),
+        jars=tmp_path / "jars",
+        cds=tmp_path / "cds",
+        scratch=tmp_path / "scratch",
+        datasets=tmp_path / "datasets",
+    )
+
+
+def test_secrets_are_made_once_and_readable_by_their_owner_only(stack: Stack) -> None:
+    made, password = read_secrets(stack), read_password(stack)
+    assert read_secrets(stack) == made
+    assert read_password(stack) == password
+    assert len(set(made.values())) == len(made)
+    write_stack_env(stack)
+    for path in (stack.home / "secrets.env", stack.passwords, stack.home / "stack.env"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_no_secret_is_on_a_command_line_or_in_sparks_properties(stack: Stack) -> None:
+    write_spark_conf(stack)
+    shown = (stack.spark_conf / "spark-defaults.conf").read_text()
+    shown += " ".join(argument for service in services(stack) for argument in service.argv)
+    for secret in [*read_secrets(stack).values(), read_password(stack)]:
+        assert secret not in shown
+
+
+def test_every_server_is_told_to_listen_on_loopback(stack: Stack) -> None:
+    for service in services(stack):
+        if service.name.startswith("airflow"):
+            assert service.env["AIRFLOW__API__HOST"] == "127.0.0.1"
+        else:
+            assert any("127.0.0.1" in argument for argument in service.argv), service.name
+    assert {service.name for service in services(stack)} == set(ALL)
+
+
+def test_settings_of_other_installations_do_not_reach_the_services(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "SPARK_HOME", "AIRFLOW__CORE__EXECUTOR", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, "theirs")
+    for service in services(stack):
+        assert "theirs" not in service.env.values(), service.name
+
+
+def test_loopback_stays_out_of_a_proxy(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    assert airflow_env(stack)["NO_PROXY"] == "example.org,127.0.0.1,localhost"
+
+
+def test_airflow_finds_sparks_master_by_a_connection(stack: Stack) -> None:
+    env = airflow_env(stack)
+    assert env["AIRFLOW_CONN_SPARK_DEFAULT"] == '{"conn_type": "spark", "host": "spark://127.0.0.1:7077"}'
+    assert env["AIRFLOW__CORE__LOAD_EXAMPLES"] == "False"
+
+
+def test_sparks_properties_have_the_shared_defaults_and_absolute_paths(stack: Stack) -> None:
+    write_spark_conf(stack)
+    lines = (stack.spark_conf / "spark-defaults.conf").read_text().splitlines()
+    values = dict(line.split(None, 1) for line in lines if line and not line.startswith("#"))
+    assert values["spark.sql.session.timeZone"] == "UTC"
+    assert values["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:8333"
+    assert values["spark.driver.extraClassPath"].startswith(f"{stack.jars}/*:")
+    assert f"-XX:SharedArchiveFile={stack.cds}/spark.jsa" in values["spark.executor.defaultJavaOptions"]
+
+
+def test_a_client_in_another_terminal_finds_the_stack(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in stack.env:
+        monkeypatch.delenv(name, raising=False)
+    write_stack_env(stack)
+    load_stack_env(stack.home)
+    settings = Settings()
+    assert settings.s3_endpoint == stack.s3_endpoint
+    assert settings.airflow_url == stack.airflow_url
+    assert settings.home == stack.home
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] == read_secrets(stack)["AWS_SECRET_ACCESS_KEY"]
+    for name in stack.env:
+        monkeypatch.setenv(name, "")  # so that leaving the test restores them
+
+
+def test_what_a_person_set_wins_and_keys_stay_with_their_endpoint(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in stack.env:
+        monkeypatch.setenv(name, f"own {name}")
+    write_stack_env(stack)
+    load_stack_env(stack.home)
+    assert os.environ["BOOSTLINE_MLFLOW_URI"] == "own BOOSTLINE_MLFLOW_URI"
+    assert os.environ["AWS_ACCESS_KEY_ID"] == "own AWS_ACCESS_KEY_ID"
+    monkeypatch.delenv("BOOSTLINE_S3_ENDPOINT")
+    load_stack_env(stack.home)
+    assert os.environ["AWS_ACCESS_KEY_ID"] == read_secrets(stack)["AWS_ACCESS_KEY_ID"]
+
+
+def test_no_stack_leaves_the_environment_alone(tmp_path: Path) -> None:
+    before = dict(os.environ)
+    load_stack_env(tmp_path)
+    assert dict(os.environ) == before

@@ -1,0 +1,66 @@
+"""Ending a session leaves nothing behind, however stubborn or orphaned."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+
+from boostline.local.processes import end_session, is_locked, session_members, take_lock
+
+STUBBORN = textwrap.dedent("""
+    import os, signal, subprocess, sys, time
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if len(sys.argv) > 1:
+        subprocess.Popen([sys.executable, __file__], process_group=0)
+        os._exit(0)
+    time.sleep(60)
+    """)
+
+
+def wait_for(condition, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_deaf_orphan_of_the_session_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "stubborn.py"
+    script.write_text(STUBBORN)
+    with subprocess.Popen([sys.executable, str(script), "fork"], start_new_session=True) as parent:
+        parent.wait(timeout=20)
+    wait_for(lambda: session_members(parent.pid, keep=set()))
+    [orphan] = session_members(parent.pid, keep=set())
+    assert orphan.ppid() != parent.pid
+    time.sleep(0.5)  # until it ignores SIGTERM
+    assert end_session(parent.pid, set(), patience=0.5) == []
+    wait_for(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_processes_to_keep_are_kept() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True) as process:
+        assert end_session(process.pid, {process.pid}, patience=0.2) == []
+        assert process.poll() is None
+        process.kill()
+
+
+def test_a_lock_is_held_until_its_last_holder_ends(tmp_path: Path) -> None:
+    path = tmp_path / "stack.lock"
+    assert not is_locked(path)
+    lock = take_lock(path)
+    assert lock is not None
+    assert take_lock(path) is None
+    child = os.fork()
+    if not child:
+        time.sleep(1)
+        os._exit(0)
+    os.close(lock)
+    assert is_locked(path)
+    os.waitpid(child, 0)
+    assert not is_locked(path)

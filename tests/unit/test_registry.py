@@ -1,0 +1,227 @@
+"""Judging and promoting against a real MLflow registry and a real S3 store."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+
+import pytest
+from model_lab import put_baseline, toy_dataset, toy_features, train_toy
+
+from boostline.errors import FailError, ModelRefused
+from boostline.lake.manifest import read_ref
+from boostline.metrics import evaluate
+from boostline.registry.compare import judge
+from boostline.registry.versions import champion_of, history, promote_candidate, rollback, version_number
+from boostline.tracking import tracking
+from boostline.training.model_file import load_published
+
+WEAK, STRONG = {"rmse": 2.0, "log_loss": 2.0}, {"rmse": 0.01, "log_loss": 0.01}
+
+
+class Pipeline:
+    """Train, judge and promote one toy dataset, as the DAG's tasks do."""
+
+    def __init__(self, store, settings, dataset):
+        self.store, self.settings, self.dataset = store, settings, dataset
+
+    def train(self, day, *, seed=0, attempt=None, publish=True, dataset=None):
+        dataset = dataset or self.dataset
+        features = toy_features(self.store, dataset, day, seed=seed)
+        model = train_toy(self.store, self.settings, dataset, features, attempt or f"m-{day}-{seed}", publish=publish)
+        return features, model
+
+    def judge(self, day, features, model, baseline=WEAK, dataset=None):
+        rival = put_baseline(self.store, self.dataset, day, baseline, f"b-{day}-{features.attempt}-{baseline['rmse']}")
+        return judge(
+            self.store,
+            self.settings,
+            dataset or self.dataset,
+            date.fromisoformat(day),
+            model=model,
+            baseline=rival,
+            features=features,
+        )
+
+    def promote(self, model, *, is_backfill=False, dataset=None):
+        return promote_candidate(
+            self.store, self.settings, dataset or self.dataset, model=model, is_backfill=is_backfill
+        )
+
+    def run(self, day, **kwargs):
+        features, model = self.train(day, **kwargs)
+        return self.judge(day, features, model), self.promote(model)
+
+    def champion(self):
+        found = champion_of(self.settings, self.dataset.name)
+        return found and found.version
+
+
+@pytest.fixture
+def pipeline(store, settings, request):
+    """A pipeline of a dataset of the test's own, so that tests share no registered model."""
+    name = request.node.name.removeprefix("test_").replace("[", "_").rstrip("]")[:60]
+    return Pipeline(store, settings, toy_dataset("regression", name, **{"gate.beat_champion": -0.5}))
+
+
+def test_first_model_needs_only_the_baseline(pipeline):
+    verdict, outcome = pipeline.run("2020-03-31")
+    assert verdict["passed"] and verdict["champion"] is None
+    assert verdict["candidate"]["version"] == "1"
+    assert verdict["reasons"][-1] == "there is no champion yet, so the baseline alone was to beat"
+    assert outcome == {"promoted": True, "reason": "version 1 of 2020-03-31 passed the gate, the first champion"}
+    assert pipeline.champion() == "1"
+
+
+def test_gate_that_says_no_keeps_the_alias_where_it_is(pipeline):
+    features, model = pipeline.train("2020-03-31")
+    verdict = pipeline.judge("2020-03-31", features, model, STRONG)
+    assert not verdict["passed"]
+    assert pipeline.promote(model) == {"promoted": False, "reason": "the gate has not passed version 1"}
+    assert pipeline.champion() is None
+
+
+def test_a_version_that_nobody_judged_is_not_promoted(pipeline):
+    _, model = pipeline.train("2020-03-31")
+    assert not pipeline.promote(model)["promoted"]
+
+
+def test_champion_is_scored_on_this_dates_rows_through_its_own_transformation(pipeline, store):
+    pipeline.run("2020-03-30", seed=0)
+    old = load_published(store, read_ref(store, train_ref(pipeline, "2020-03-30")))
+    features, model = pipeline.train("2020-03-31", seed=50)
+    verdict = pipeline.judge("2020-03-31", features, model)
+    from model_lab import toy_rows
+
+    raw = toy_rows("regression", 300, 52, new_city=True)
+    expected = evaluate("regression", raw.column("_label").to_numpy(), old.predict(raw))
+    assert verdict["champion"]["version"] == "1"
+    assert verdict["champion"]["metrics"] == pytest.approx(expected)
+    assert "the champion's" in verdict["reasons"][1]
+    assert pipeline.promote(model)["reason"] == (
+        "version 2 of 2020-03-31 passed the gate, in place of version 1 of 2020-03-30"
+    )
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_champion_of_a_classifier_is_compared(store, settings, task):
+    classifier = Pipeline(store, settings, toy_dataset(task, f"compared_{task}", **{"gate.beat_champion": -1.0}))
+    classifier.run("2020-03-30")
+    verdict, outcome = classifier.run("2020-03-31", seed=9)
+    assert verdict["champion"]["metrics"]["auc"] > 0.8
+    assert outcome["promoted"]
+
+
+def test_better_champion_blocks(pipeline):
+    pipeline.run("2020-03-30")
+    strict = toy_dataset("regression", pipeline.dataset.name, **{"gate.beat_champion": 0.9})
+    features, model = pipeline.train("2020-03-31", seed=5)
+    verdict = pipeline.judge("2020-03-31", features, model, dataset=strict)
+    assert not verdict["passed"]
+    assert not pipeline.promote(model)["promoted"]
+    assert pipeline.champion() == "1"
+
+
+def test_champion_of_a_later_date_is_neither_compared_nor_replaced(pipeline):
+    pipeline.run("2020-03-31")
+    features, model = pipeline.train("2020-03-30", seed=5)
+    verdict = pipeline.judge("2020-03-30", features, model)
+    assert verdict["passed"] and verdict["champion"]["metrics"] is None
+    assert "2020-03-31 is later, so it may know these test rows" in verdict["reasons"][-1]
+    assert pipeline.promote(model) == {
+        "promoted": False,
+        "reason": "its data date 2020-03-30 is before the champion's, 2020-03-31",
+    }
+
+
+def test_backfill_promotes_only_where_the_dataset_says_so(pipeline):
+    features, model = pipeline.train("2020-03-31")
+    pipeline.judge("2020-03-31", features, model)
+    assert "in_backfill: false" in pipeline.promote(model, is_backfill=True)["reason"]
+    willing = toy_dataset("regression", pipeline.dataset.name, **{"promotion.in_backfill": True})
+    assert pipeline.promote(model, is_backfill=True, dataset=willing)["promoted"]
+
+
+def test_repeat_of_a_finished_run_changes_nothing(pipeline, settings):
+    features, model = pipeline.train("2020-03-31")
+    first = pipeline.judge("2020-03-31", features, model), pipeline.promote(model)
+    moves = history(settings, pipeline.dataset.name)
+    again = pipeline.judge("2020-03-31", features, model), pipeline.promote(model)
+    assert again == first
+    pipeline.run("2020-04-01", seed=5)
+    after_a_newer_champion = pipeline.judge("2020-03-31", features, model), pipeline.promote(model)
+    assert after_a_newer_champion == first
+    assert history(settings, pipeline.dataset.name)[: len(moves)] == moves
+    assert pipeline.champion() == "2"
+
+
+def test_changed_rules_are_judged_anew(pipeline):
+    features, model = pipeline.train("2020-03-31")
+    pipeline.judge("2020-03-31", features, model)
+    pipeline.promote(model)
+    assert not pipeline.judge("2020-03-31", features, model, STRONG)["passed"]
+
+
+def test_rolled_back_version_stays_blocked_and_moves_are_recorded(pipeline, settings):
+    pipeline.run("2020-03-30")
+    features, model = pipeline.train("2020-03-31", seed=5)
+    pipeline.judge("2020-03-31", features, model)
+    pipeline.promote(model)
+    gone, now = rollback(settings, pipeline.dataset.name, reason="too many complaints", who="ann")
+    assert (gone.version, now.version, pipeline.champion()) == ("2", "1", "1")
+    pipeline.judge("2020-03-31", features, model)
+    assert pipeline.promote(model)["reason"] == ("version 2 was rolled back (too many complaints) and stays blocked")
+    moves = history(settings, pipeline.dataset.name)
+    assert [(move["from"], move["to"], move["who"]) for move in moves] == [
+        ("", "1", "the pipeline"),
+        ("1", "2", "the pipeline"),
+        ("2", "1", "ann"),
+    ]
+    assert all(move["time"].endswith("+00:00") for move in moves)
+    with pytest.raises(FailError, match="no champion before version 1"):
+        rollback(settings, pipeline.dataset.name, reason="again", who="ann")
+
+
+def test_experiment_is_judged_with_its_run_and_never_promoted(pipeline, store, settings):
+    features, model = pipeline.train("2020-03-31", publish=False)
+    verdict = pipeline.judge("2020-03-31", features, model)
+    assert verdict["passed"] and verdict["candidate"]["version"] is None
+    assert version_number(store, model) is None
+    assert not pipeline.promote(model)["promoted"]
+
+
+def test_champion_that_was_tampered_with_is_refused(pipeline, store):
+    pipeline.run("2020-03-30")
+    old = read_ref(store, train_ref(pipeline, "2020-03-30"))
+    key = next(item.key for item in old.files if item.key.endswith("model.ubj"))
+    store.put(key, store.get(key)[0] + b"x")
+    features, model = pipeline.train("2020-03-31", seed=5)
+    with pytest.raises(ModelRefused, match="SHA-256"):
+        pipeline.judge("2020-03-31", features, model)
+    store.delete([key])
+    with pytest.raises(ModelRefused, match=r"lacks model\.ubj"):
+        pipeline.judge("2020-03-31", features, model)
+
+
+def test_champion_whose_attempt_is_gone_is_named(pipeline, settings):
+    pipeline.run("2020-03-30")
+    with tracking(settings) as api:
+        api.tag_version(pipeline.dataset.name, "1", {"boostline.attempt": "swept"})
+    features, model = pipeline.train("2020-03-31", seed=5)
+    with pytest.raises(ModelRefused, match="is gone from the lake"):
+        pipeline.judge("2020-03-31", features, model)
+
+
+def test_verdict_is_recorded_with_the_version(pipeline, settings):
+    verdict, _ = pipeline.run("2020-03-31")
+    with tracking(settings) as api:
+        tags = api.version(pipeline.dataset.name, "1").tags
+    assert json.loads(tags["boostline.verdict"])["verdict"] == verdict
+    assert tags["boostline.date"] == "2020-03-31"
+
+
+def train_ref(pipeline, day):
+    """The published model of a date."""
+    from boostline.lake.manifest import read_current, ref_of
+
+    return ref_of(*read_current(pipeline.store, "model", pipeline.dataset.name, None, day))
