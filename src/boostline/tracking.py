@@ -6,6 +6,7 @@ calls are plain documented HTTP (https://mlflow.org/docs/latest/rest-api.html). 
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -230,6 +231,7 @@ def tracking(settings: Settings) -> Iterator[Tracking]:
             f"BOOSTLINE_MLFLOW_URI is {settings.mlflow_uri!r}, which is no server's address",
             "Start one with `mlflow server` and give its address, as in http://127.0.0.1:5000",
         )
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per request would bury the task's own
     user, token = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_TOKEN")
     with httpx.Client(
         base_url=settings.mlflow_uri,

@@ -86,10 +86,11 @@ def save_error(store: Store, request: JobRequest, error: BoostlineError) -> None
     store.put(request.folder + "error.json", json.dumps(error.to_dict()).encode())
 
 
-def load_result(store: Store, request: JobRequest) -> JobResult | None:
-    """The job's result, or none where it did not get so far."""
+def load_result(store: Store, stage: Stage, dataset: str, attempt: str) -> JobResult | None:
+    """The result of an attempt's job, or none where it did not get so far."""
+    key = paths.attempt_folder(stage, dataset, attempt) + "result.json"
     try:
-        return JobResult.model_validate_json(store.get(request.folder + "result.json")[0])
+        return JobResult.model_validate_json(store.get(key)[0])
     except NotFound:
         return None
 

@@ -22,6 +22,7 @@ from boostline.lake.job import (
     save_request,
 )
 from boostline.lake.manifest import Ref
+from boostline.lake.paths import REFERENCE
 from boostline.lake.plan import WindowRefs, load_window, plan_ingest, plan_stage, save_window
 from boostline.lake.store import Store
 from boostline.orchestration.failures import airflow_errors
@@ -74,7 +75,7 @@ class SparkJob(SparkSubmitOperator):
             len(plan.stale),
             len(plan.missing),
         )
-        refs, result = plan.current, JobResult(refs=[])
+        refs = plan.current
         if plan.stale:
             # Clean rows hold nothing of the form, so an experiment publishes them like any run.
             request = JobRequest(
@@ -85,12 +86,11 @@ class SparkJob(SparkSubmitOperator):
                 publish=True,
                 targets=plan.stale,
             )
-            result = self._submit(context, settings, store, request)
-            refs = refs + result.refs
+            refs = refs + self._submit(context, settings, store, request).refs
         refs = sorted(refs, key=lambda ref: (ref.table or "", ref.partition))
         window = WindowRefs(date=run.day.isoformat(), refs=refs, missing=plan.missing)
         key = save_window(store, run.dataset.name, window)
-        return {"window": key, "partitions": len(refs), "ran": bool(plan.stale), "spark": result.spark}
+        return {"window": key, "partitions": len(refs), "ran": bool(plan.stale), "spark": _applied(store, refs)}
 
     def _stage(self, context: Any, settings: Settings, store: Store, run: Run) -> dict[str, Any]:
         reads = self._reads(context, store)
@@ -98,7 +98,7 @@ class SparkJob(SparkSubmitOperator):
         plan = plan_stage(store, STAGE_OF_JOB[self.job], run.dataset, run.day, identities)
         if plan.current:
             self.log.info("Up to date: attempt %s. No Spark job is submitted", plan.current.attempt)
-            return {"refs": [plan.current.model_dump()], "ran": False, "spark": {}}
+            return _handed(store, [plan.current], ran=False)
         request = JobRequest(
             job=self.job,
             dataset=run.dataset,
@@ -108,8 +108,7 @@ class SparkJob(SparkSubmitOperator):
             targets=[plan.target],
             reads=reads,
         )
-        result = self._submit(context, settings, store, request)
-        return {"refs": [ref.model_dump() for ref in result.refs], "ran": True, "spark": result.spark}
+        return _handed(store, self._submit(context, settings, store, request).refs, ran=True)
 
     def _reads(self, context: Any, store: Store) -> list[Ref]:
         if self.job == "featurize":
@@ -132,11 +131,22 @@ class SparkJob(SparkSubmitOperator):
             raise SparkLost(
                 f"the Spark job ended without saying why: {error}", "The task's log above holds the driver's output"
             ) from error
-        result = load_result(store, request)
+        result = load_result(store, STAGE_OF_JOB[request.job], request.dataset.name, request.attempt)
         if result is None:
             raise SparkLost(f"the Spark job of attempt {request.attempt} left no result", "See the task's log above")
         self.log.info("Spark applied: %s", json.dumps(result.spark, sort_keys=True))
         return result
+
+
+def _handed(store: Store, refs: list[Ref], *, ran: bool) -> dict[str, Any]:
+    return {"refs": [ref.model_dump() for ref in refs], "ran": ran, "spark": _applied(store, refs)}
+
+
+def _applied(store: Store, refs: list[Ref]) -> dict[str, str]:
+    """What Spark really gave the attempt that wrote the newest of these partitions, this run's or an earlier one's."""
+    newest = max(refs, key=lambda ref: (ref.partition != REFERENCE, ref.partition))
+    result = load_result(store, newest.stage, newest.dataset, newest.attempt)
+    return result.spark if result else {}
 
 
 def spark_job(job: JobName, dataset: Dataset, **kwargs: Any) -> SparkJob:

@@ -80,10 +80,11 @@ def judge(
             "champion": champion and _champion(champion, compared),
             "candidate": {"version": tracked["version"], "metrics": candidate.details["metrics"]["test"]},
         }
-        text = json.dumps({"basis": basis, "verdict": verdict})
         if own:
+            text = json.dumps({"basis": basis, "verdict": verdict})
             mlflow.tag_version(dataset.name, own.version, {TAG + "verdict": text})
         else:
+            text = json.dumps({key: verdict[key] for key in ("passed", "reasons")})
             mlflow.tag_run(tracked["run_id"], TAG + "verdict", text)
         return verdict
 

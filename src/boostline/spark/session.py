@@ -22,6 +22,8 @@ _CORRECTNESS = {
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
     "spark.sql.files.ignoreCorruptFiles": "false",
     "spark.sql.files.ignoreMissingFiles": "false",
+    # Spark tells every task of every stage at INFO, which is a tenth of a small job's work. Our own steps are logged.
+    "spark.log.level": "WARN",
     # Each task costs a few requests and some 10 ms: list a window's files in the driver.
     "spark.sql.sources.parallelPartitionDiscovery.threshold": "500",
 }

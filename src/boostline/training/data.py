@@ -36,11 +36,10 @@ class Columns:
 
 @dataclass(frozen=True)
 class Rows:
-    """One split: what XGBoost holds of it, its labels, and the bytes that it takes as Arrow."""
+    """One split: what XGBoost holds of it, and its labels."""
 
     matrix: Any
     label: NDArray[np.float64]
-    arrow_bytes: int
 
 
 def feature_columns(dataset: Dataset) -> Columns:
@@ -62,15 +61,17 @@ class SplitFiles:
     def __init__(self, store: Store, keys: list[str], columns: Columns) -> None:
         self.columns = columns
         self._wanted = [*columns.names, LABEL]
+        if not keys:
+            raise DataInvalid("the features have no file of one of the splits", "Clear the featurize task")
         self._dataset = parquet_dataset(store, keys)
+        self.rows = int(self._dataset.count_rows())
         if absent := set(self._wanted) - set(self._dataset.schema.names):
             raise DataInvalid(f"{store.uri(keys[0])} has no column {sorted(absent)}", "Clear the featurize task")
 
     def arrow_bytes(self) -> int:
         """Size of the columns as Arrow in memory, from the files' own row counts and the types' widths."""
         widths = [self._dataset.schema.field(name).type.bit_width + 1 for name in self._wanted]
-        rows = int(self._dataset.count_rows())
-        return rows * int(sum(widths)) // 8
+        return self.rows * int(sum(widths)) // 8
 
     def batches(self) -> Iterator[Any]:
         """Arrow record batches, few at a time in memory."""
@@ -93,8 +94,7 @@ class SplitFiles:
         """At most `size` rows, evenly spaced, as an Arrow table."""
         import numpy as np
 
-        rows = int(self._dataset.count_rows())
-        return self._dataset.take(np.unique(np.linspace(0, rows - 1, min(size, rows)).astype(np.int64)))
+        return self._dataset.take(np.unique(np.linspace(0, self.rows - 1, min(size, self.rows)).astype(np.int64)))
 
 
 def load_split(
@@ -109,9 +109,6 @@ def load_split(
         like: The train rows, whose bins the other splits share.
         cache: An empty folder, for rows beyond `limit`.
         limit: Bytes of Arrow above which the rows stay on disk instead of in memory.
-
-    Raises:
-        DataInvalid: The split has no rows.
     """
     xgboost, size = import_xgboost(), files.arrow_bytes()
     options = {"max_bin": max_bin, "nthread": threads, "ref": like.matrix if like else None}
@@ -124,9 +121,7 @@ def load_split(
         table = files.table()
         source = _batch_iterator(lambda: iter(table.to_batches(BATCH_ROWS)), files.columns, None)
         matrix = xgboost.QuantileDMatrix(source, **options)
-    if not matrix.num_row():
-        raise DataInvalid("there are no rows to learn from", "Clear the featurize task")
-    return Rows(matrix, files.labels(), size)
+    return Rows(matrix, files.labels())
 
 
 def raw_sample(store: Store, features: Manifest, names: list[str]) -> list[dict[str, Any]]:
