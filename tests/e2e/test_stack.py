@@ -132,13 +132,9 @@ def test_a_taken_port_is_named_and_nothing_starts(tmp_path: Path, env: dict[str,
     assert not is_running(tmp_path / "home")
 
 
-def test_a_service_that_cannot_start_is_named_with_its_log(
-    tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_service_that_cannot_start_is_named_with_its_log(tmp_path: Path, env: dict[str, str]) -> None:
     home = tmp_path / "home"
-    (home / "s3").mkdir(parents=True)
-    (home / "s3/filer.toml").touch()
-    monkeypatch.setenv("BOOSTLINE_SPARK_SCRATCH", str(tmp_path / "scratch"))
+    home.mkdir()
     (home / "spark-work").write_text("a file where the worker wants a folder")
     with pytest.raises(ServiceUnavailable, match="(?s)spark-worker ended with exit code.*spark-worker.log"):
         running_stack(home, services=SMALL).__enter__()

@@ -81,7 +81,7 @@ def _spark(stack: Stack) -> list[Service]:
     daemon = {
         **env,
         "SPARK_DAEMON_MEMORY": "512m",
-        "SPARK_DAEMON_JAVA_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "SPARK_DAEMON_JAVA_OPTS": f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Djava.io.tmpdir={stack.scratch}",
         "SPARK_WORKER_OPTS": "-Dspark.worker.cleanup.enabled=true -Dspark.worker.cleanup.appDataTtl=86400",
         "SPARK_LOCAL_DIRS": str(stack.scratch),
         "SPARK_NO_DAEMONIZE": "1",

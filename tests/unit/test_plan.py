@@ -1,0 +1,180 @@
+"""What a run has to do for a date, on a real S3 server."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boostline.dataset import Dataset, parse_dataset
+from boostline.errors import DataMissing, DatasetInvalid, NothingForDate
+from boostline.lake.cleanup import remove_old_attempts
+from boostline.lake.manifest import Manifest, publish, read_current
+from boostline.lake.plan import WindowRefs, load_window, plan_ingest, plan_stage, save_window
+from boostline.lake.raw import land
+from boostline.lake.store import Store
+
+DAY = date(2024, 5, 10)
+FILE: dict[str, Any] = {
+    "name": "meters",
+    "task": "regression",
+    "label": {"name": "load"},
+    "id": ["meter"],
+    "tables": {
+        "readings": {"daily": True, "columns": {"meter": {"type": "long"}, "load": {"type": "double"}}},
+        "sites": {"key": ["meter"], "columns": {"meter": {"type": "long"}, "area": {"type": "double"}}},
+    },
+    "joins": ["sites"],
+    "split": {"kind": "hash"},
+    "window": {"days": 4, "min_days": 2},
+    "features": {"numeric": ["area"]},
+    "baseline": {"kind": "linear"},
+    "gate": {"metric": "rmse"},
+}
+
+
+def dataset(**changes: Any) -> Dataset:
+    return parse_dataset(FILE | changes)
+
+
+@pytest.fixture
+def landed(store: Store, tmp_path: Path) -> Any:
+    """Lands a day, or the sites, with a text that makes the file."""
+
+    def put(day: date | None, text: str = "meter,load\n1,2\n") -> None:
+        path = tmp_path / "part.csv"
+        path.write_text(text)
+        land(store, dataset(), "readings" if day else "sites", [path], day)
+
+    put(None, "meter,area\n1,5\n")
+    return put
+
+
+def ago(days: int) -> date:
+    return DAY - timedelta(days=days)
+
+
+def manifest(target: Any, attempt: str, stage: str = "clean") -> Manifest:
+    return Manifest(
+        stage=stage,
+        dataset="meters",
+        table=target.table,
+        partition=target.partition,
+        attempt=attempt,
+        fingerprint=target.fingerprint,
+        inputs=target.inputs,
+        files=[],
+        rows={"rows": 1},
+        columns={},
+        row_hash="0",
+    )
+
+
+def bring_up_to_date(store: Store, attempt: str, spec: Dataset) -> None:
+    for target in plan_ingest(store, spec, DAY).stale:
+        publish(store, manifest(target, attempt), target.expected_etag)
+
+
+def test_only_days_with_changes_are_written_again(store: Store, landed: Any) -> None:
+    for days in range(4):
+        landed(ago(days))
+    assert len(plan_ingest(store, dataset(), DAY).stale) == 5
+    bring_up_to_date(store, "first", dataset())
+    plan = plan_ingest(store, dataset(), DAY)
+    assert (len(plan.current), plan.stale) == (5, [])
+    landed(ago(2), "meter,load\n1,3\n")
+    (late,) = plan_ingest(store, dataset(), DAY).stale
+    assert (late.table, late.partition) == ("readings", ago(2).isoformat())
+    landed(ago(2))
+    assert plan_ingest(store, dataset(), DAY).stale == []
+
+
+def test_only_the_sections_that_ingest_uses_count(store: Store, landed: Any) -> None:
+    landed(ago(0)), landed(ago(1))
+    bring_up_to_date(store, "first", dataset())
+    assert plan_ingest(store, dataset(model={"rounds": 7}, window={"days": 3}), DAY).stale == []
+    tables = FILE["tables"] | {"sites": FILE["tables"]["sites"] | {"max_bad_share": 0.5}}
+    assert [target.table for target in plan_ingest(store, dataset(tables=tables), DAY).stale] == ["sites"]
+
+
+def test_no_file_for_the_date(store: Store, landed: Any) -> None:
+    landed(ago(1)), landed(ago(2))
+    with pytest.raises(DataMissing, match=r"no raw file of meters/readings for 2024-05-10.*\n.*boostline land meters"):
+        plan_ingest(store, dataset(on_missing="fail"), DAY)
+    with pytest.raises(DataMissing, match="no raw file"):
+        plan_ingest(store, dataset(on_missing="wait"), DAY)
+    with pytest.raises(NothingForDate, match="no raw file"):
+        plan_ingest(store, dataset(on_missing="skip"), DAY)
+
+
+def test_a_hole_in_the_window(store: Store, landed: Any) -> None:
+    landed(ago(0)), landed(ago(2))
+    with pytest.raises(DataMissing, match="no raw file for 2024-05-09 within the window"):
+        plan_ingest(store, dataset(on_missing="fail"), DAY)
+    assert plan_ingest(store, dataset(on_missing="skip"), DAY).missing == ["2024-05-07", "2024-05-09"]
+
+
+def test_a_window_too_thin(store: Store, landed: Any) -> None:
+    landed(ago(0))
+    with pytest.raises(DataMissing, match=r"too thin: 1 of 4 days have raw files, window.min_days is 2.*2024-05-07"):
+        plan_ingest(store, dataset(), DAY)
+
+
+def test_a_reference_table_without_a_file(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "part.csv"
+    path.write_text("meter,load\n")
+    for days in range(2):
+        land(store, dataset(), "readings", [path], ago(days))
+    with pytest.raises(DataMissing, match=r"table sites has no raw file.*\n.*--table sites"):
+        plan_ingest(store, dataset(), DAY)
+
+
+def test_a_stage_is_up_to_date_by_what_it_read(store: Store) -> None:
+    plan = plan_stage(store, "model", dataset(), DAY, {"features": "a"})
+    assert plan.current is None
+    publish(store, manifest(plan.target, "first", "model"), None)
+    assert plan_stage(store, "model", dataset(), DAY, {"features": "a"}).current.attempt == "first"
+    assert plan_stage(store, "model", dataset(), DAY, {"features": "b"}).current is None
+    assert plan_stage(store, "model", dataset(model={"rounds": 7}), DAY, {"features": "a"}).current is None
+    assert plan_stage(store, "model", dataset(gate={"metric": "mae"}), DAY, {"features": "a"}).current is not None
+
+
+def test_a_window_is_handed_on_by_its_content(store: Store) -> None:
+    window = WindowRefs(date=DAY.isoformat(), refs=[], missing=["2024-05-07"])
+    key = save_window(store, "meters", window)
+    assert save_window(store, "meters", window) == key
+    assert load_window(store, key) == window
+
+
+def test_landing_says_what_is_wrong(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("meter,load\n")
+    with pytest.raises(DatasetInvalid, match=r"no table 'meter'.*\n.*readings, sites"):
+        land(store, dataset(), "meter", [path], DAY)
+    with pytest.raises(DataMissing, match="daily and no date"):
+        land(store, dataset(), "readings", [path], None)
+    with pytest.raises(DataMissing, match="without a date"):
+        land(store, dataset(), "sites", [path], DAY)
+    with pytest.raises(DataMissing, match=r"no such file: .*b\.csv"):
+        land(store, dataset(), "readings", [path, tmp_path / "b.csv"], DAY)
+
+
+def test_maintenance_removes_only_what_nothing_needs(store: Store, landed: Any) -> None:
+    landed(ago(0)), landed(ago(1))
+    for attempt in ("lost", "won"):
+        store.put(f"clean/meters/attempts/{attempt}/readings/date={DAY}/part.parquet", b"rows")
+    store.put("quarantine/meters/attempts/lost/readings/part.parquet", b"bad rows")
+    store.put("model/meters/attempts/old-champion/model.ubj", b"model")
+    bring_up_to_date(store, "won", dataset())
+    now = datetime.now(UTC)
+    assert remove_old_attempts(store, "meters", now, 14).attempts == {}
+    later = now + timedelta(days=15)
+    removed = remove_old_attempts(store, "meters", later, 14, frozenset({"old-champion"}))
+    assert removed.attempts == {"clean": ["lost"]}
+    keys = {item.key for item in store.list("")}
+    assert not any("/lost/" in key for key in keys)
+    assert any("/won/" in key for key in keys)
+    assert any("/old-champion/" in key for key in keys)
+    assert read_current(store, "clean", "meters", "readings", DAY.isoformat())[0].attempt == "won"
