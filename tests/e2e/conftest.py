@@ -28,12 +28,13 @@ name: {name}
 description: Load of a meter in the coming hour
 task: regression
 label: {{name: load}}
-id: [meter, hour]
+id: [day, meter, hour]
 tables:
   readings:
     daily: true
     max_bad_share: 0.05
     columns:
+      day: {{type: date, required: true}}
       meter: {{type: long, required: true}}
       hour: {{type: integer, required: true, min: 0, max: 23}}
       site: {{type: string, clean: [trim, lower]}}
@@ -123,13 +124,13 @@ class World:
 
 def readings(day: date) -> str:
     """A day of readings, the same text for the same day; the load is no line in anything."""
-    lines = ["meter,hour,site,temperature,load"]
+    lines = ["day,meter,hour,site,temperature,load"]
     for meter in range(12):
         for hour in range(24):
             seed = (day.toordinal() * 7919 + meter * 104729 + hour * 1299709) % 1000 / 1000
             temperature = 12 + 10 * math.sin(day.toordinal() / 9) + 6 * math.sin(hour / 4) + 4 * seed
             load = 20 * (hour in (7, 8, 18, 19)) + abs(temperature - 15) * (1 + meter % 5) + 3 * seed
-            lines.append(f"{meter},{hour}, S{meter % 5} ,{temperature:.3f},{load:.4f}")
+            lines.append(f"{day},{meter},{hour}, S{meter % 5} ,{temperature:.3f},{load:.4f}")
     return "\n".join(lines) + "\n"
 
 

@@ -69,7 +69,7 @@ def test_a_repeat_does_no_work_and_changes_nothing(world: World, first: dict[str
 
 def test_a_corrected_day_is_cleaned_alone(world: World, first: dict[str, object], tmp_path: Path) -> None:
     path = tmp_path / "readings.csv"
-    path.write_text(readings(DAY - timedelta(days=4)).replace("0,0, S0 ,", "0,0, S1 ,"))
+    path.write_text(readings(DAY - timedelta(days=4)).replace(",0,0, S0 ,", ",0,0, S1 ,"))
     assert world.cli("land", "meters", str(path), "--date", str(DAY - timedelta(days=4))).code == 0
     answer = world.cli("run", "meters", "--date", DAY.isoformat(), "--json")
     assert answer.code == 0, answer.err

@@ -46,7 +46,7 @@ def run_demo(stack: Stack, console: Console) -> Path:
     console.print(
         f"Landed {DAYS} days of flights, weather and aircraft below {stack.env['BOOSTLINE_LAKE']}/raw/{DATASET}"
     )
-    command = [sys.executable, "-m", "boostline.cli", "run", DATASET, "--date", DAY.isoformat(), "--json"]
+    command = [str(Path(sys.executable).with_name("boostline")), "run", DATASET, "--date", DAY.isoformat(), "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise FailError(f"The run of {DATASET} for {DAY} failed", f"The logs are in {stack.home / 'logs'}")

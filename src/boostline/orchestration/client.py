@@ -96,13 +96,13 @@ class AirflowClient:
         return json.loads(value) if isinstance(value, str) else value
 
     def failure(self, dag_id: str, run_id: str, task: dict[str, Any]) -> str:
-        """What a failed task's log says went wrong: the last exception's message, or its last lines."""
+        """What a failed task's log says went wrong: the exception's message, or its last lines."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task['task_id']}/logs/{max(task['try_number'], 1)}"
         answer = self._get(path, none_on_404=True, full_content="true")
         events = [event for event in (answer or {}).get("content", []) if isinstance(event, dict)]
         details = [detail for event in events for detail in event.get("error_detail") or []]
         if details:
-            return str(details[-1].get("exc_value") or details[-1].get("exc_type"))
+            return str(details[0].get("exc_value") or details[0].get("exc_type"))
         return "\n".join(str(event.get("event", "")) for event in events[-5:]) or "its log is empty"
 
     def cancel(self, dag_id: str, run_id: str) -> None:

@@ -41,7 +41,7 @@ def quarantine(
         told.withColumnRenamed("_partition", "date").write.partitionBy("date").parquet(address)
     else:
         told.drop("_partition").write.parquet(address + paths.REFERENCE)
-    kind = F.regexp_replace(F.explode("reasons"), r"(?s)'.*' ", "")
+    kind = F.explode(F.transform("reasons", lambda reason: F.regexp_replace(reason, r"(?s)'.*' ", "")))
     counts = told.select("_partition", kind.alias("kind")).groupBy("_partition", "kind").count().collect()
     why: dict[str, dict[str, int]] = {}
     for row in sorted(counts, key=lambda row: (-row["count"], row["kind"])):

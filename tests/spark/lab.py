@@ -1,0 +1,144 @@
+"""A small dataset, raw files landed as bytes, and the three Spark stages run as their tasks would."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date
+from secrets import token_hex
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from boostline.dataset import Dataset, parse_dataset
+from boostline.lake import paths
+from boostline.lake.arrow import read_parquet
+from boostline.lake.features import split_keys, transform_key
+from boostline.lake.job import JobRequest
+from boostline.lake.manifest import Manifest, read_ref
+from boostline.lake.plan import plan_ingest, plan_stage
+from boostline.lake.store import Store
+from boostline.spark.baseline import run_baseline
+from boostline.spark.features import run_featurize
+from boostline.spark.ingest import run_ingest
+from boostline.transform import Transform
+
+DAY = "2024-03-10"
+HEADER = "id,site,power,state,at,load"
+PLAIN = {
+    "name": "meters",
+    "task": "regression",
+    "label": {"name": "load"},
+    "id": ["id"],
+    "tables": {
+        "readings": {
+            "daily": True,
+            "columns": {
+                "id": {"type": "long", "required": True},
+                "site": {"type": "string", "clean": ["trim", "lower"]},
+                "power": {"type": "double", "min": 0},
+                "state": {"type": "string", "allowed": ["on", "off"]},
+                "at": {"type": "timestamp"},
+                "load": {"type": "double"},
+            },
+        },
+        "sites": {
+            "key": ["site"],
+            "columns": {"site": {"type": "string", "required": True}, "area": {"type": "integer"}},
+        },
+    },
+    "joins": ["sites"],
+    "split": {"kind": "first_rows", "test_rows": 2, "valid_rows": 2},
+    "window": {"days": 1},
+    "features": {"categorical": ["site", "state", "hour"], "numeric": ["power", "area"],
+                 "derived": {"hour": {"hour": "at"}}},
+    "baseline": {"kind": "linear", "encoding": "onehot"},
+    "gate": {"metric": "rmse"},
+}  # fmt: skip
+GOOD_ROWS = [f"{n},{'abc'[n % 3]},{n}.5,{'on' if n % 2 else 'off'},{DAY}T0{n % 9}:00:00Z,{2 * n + n % 3}"
+             for n in range(1, 13)]  # fmt: skip
+SITES = "site,area\na,1\nb,2\nc,3\n"
+
+
+def dataset_of(changes: dict[str, Any] | None = None) -> Dataset:
+    """The plain dataset with values replaced by dotted path; None takes a key out."""
+    import copy
+
+    data: dict[str, Any] = copy.deepcopy(PLAIN)
+    for path, value in (changes or {}).items():
+        *parents, leaf = path.split(".")
+        node = data
+        for parent in parents:
+            node = node[parent]
+        if value is None:
+            del node[leaf]
+        else:
+            node[leaf] = value
+    return parse_dataset(data)
+
+
+def csv(rows: list[str] = GOOD_ROWS, header: str = HEADER) -> bytes:
+    return "\n".join([header, *rows, ""]).encode()
+
+
+@dataclass
+class Lab:
+    """A session and a fresh lake."""
+
+    spark: SparkSession
+    store: Store
+
+    def land(self, body: bytes | str, day: str = DAY, name: str = "part.csv", table: str = "readings") -> str:
+        key = paths.raw_folder("meters", table, day) + name
+        self.store.put(key, body if isinstance(body, bytes) else body.encode())
+        return key
+
+    def land_all(self, body: bytes | str | None = None, **more: Any) -> None:
+        self.land(SITES, paths.REFERENCE, table="sites")
+        self.land(csv() if body is None else body, **more)
+
+    def request(self, job: str, dataset: Dataset, day: str, **more: Any) -> JobRequest:
+        return JobRequest(job=job, dataset=dataset, date=day, attempt=token_hex(6), publish=True, **more)  # type: ignore[arg-type]
+
+    def ingest(self, dataset: Dataset, day: str = DAY) -> dict[tuple[str | None, str], Manifest]:
+        """Plan, ingest, publish: the written manifests by table and partition."""
+        plan = plan_ingest(self.store, dataset, date.fromisoformat(day))
+        request = self.request("ingest", dataset, day, targets=plan.stale)
+        refs = run_ingest(self.spark, self.store, request)
+        return {(ref.table, ref.partition): read_ref(self.store, ref) for ref in refs}
+
+    def featurize(self, dataset: Dataset, day: str = DAY) -> Manifest:
+        reads = plan_ingest(self.store, dataset, date.fromisoformat(day)).current
+        named = {f"{ref.table}/{ref.partition}": ref.identity for ref in reads}
+        plan = plan_stage(self.store, "features", dataset, date.fromisoformat(day), named)
+        request = self.request("featurize", dataset, day, targets=[plan.target], reads=reads)
+        return self._run(run_featurize, request)
+
+    def features(self, dataset: Dataset, day: str = DAY) -> Manifest:
+        """Ingest and featurize."""
+        self.ingest(dataset, day)
+        return self.featurize(dataset, day)
+
+    def baseline(self, dataset: Dataset, source: Manifest) -> Manifest:
+        ref = self.refs[source.attempt]
+        plan = plan_stage(self.store, "baseline", dataset, date.fromisoformat(DAY), {"features": ref.identity})
+        return self._run(run_baseline, self.request("baseline", dataset, DAY, targets=[plan.target], reads=[ref]))
+
+    def rows(self, manifest: Manifest, split: str | None = None) -> pa.Table:
+        keys = split_keys(manifest, split) if split else [item.key for item in manifest.files]  # type: ignore[arg-type]
+        return read_parquet(self.store, keys)
+
+    def transform(self, manifest: Manifest) -> Transform:
+        return Transform.loads(self.store.get(transform_key(manifest))[0])
+
+    def quarantined(self, table: str = "readings") -> list[dict[str, Any]]:
+        """Quarantined rows of all attempts."""
+        keys = [item.key for item in self.store.list("quarantine/") if f"/{table}/" in item.key]
+        return read_parquet(self.store, [key for key in keys if key.endswith(".parquet")]).to_pylist() if keys else []
+
+    def _run(self, run: Any, request: JobRequest) -> Manifest:
+        (ref,) = run(self.spark, self.store, request)
+        self.refs[request.attempt] = ref
+        return read_ref(self.store, ref)
+
+    refs: dict[str, Any] = field(default_factory=dict)
