@@ -63,6 +63,8 @@ DATASETS: dict[str, dict[str, Any]] = {
     "meters_scheduled": {"missing": "fail"},
     "meters_waiting": {"missing": "wait"},
     "meters_hasty": {"timeout": 0.06},
+    "meters_big": {},
+    "meters_broken": {},
 }
 
 

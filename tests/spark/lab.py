@@ -58,6 +58,12 @@ PLAIN = {
 GOOD_ROWS = [f"{n},{'abc'[n % 3]},{n}.5,{'on' if n % 2 else 'off'},{DAY}T0{n % 9}:00:00Z,{2 * n + n % 3}"
              for n in range(1, 13)]  # fmt: skip
 SITES = "site,area\na,1\nb,2\nc,3\n"
+CLASSES: dict[str, Any] = {"label": {"name": "kind", "expression": "CASE WHEN load < 8 THEN 'low' WHEN load < 20 THEN 'mid' ELSE 'high' END"},
+           "task": "multiclass", "gate": {"metric": "log_loss"},
+           "baseline": {"kind": "logistic", "encoding": "onehot"}}  # fmt: skip
+GOLDEN = {"clean": "", "features": "", "baseline": ""}
+"""Hashes of a fixed input. One that changes means: the stage's output changed, so raise its STAGE_VERSION, and only then
+write the new hash here."""
 
 
 def dataset_of(changes: dict[str, Any] | None = None) -> Dataset:

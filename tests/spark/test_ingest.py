@@ -154,7 +154,9 @@ def test_a_reference_key_that_is_not_unique_is_refused(lab: Lab) -> None:
     lab.land(SITES + "b,9\na,1\n", paths.REFERENCE, table="sites")
     with pytest.raises(DataInvalid) as caught:
         lab.ingest(dataset_of())
-    assert "table sites: the key [site] is not unique: site = b stands in rows with different content" in str(caught.value)
+    assert "table sites: the key [site] is not unique: site = b stands in rows with different content" in str(
+        caught.value
+    )
 
 
 def test_the_magic_committer_wrote_the_rows(lab: Lab) -> None:
@@ -221,7 +223,10 @@ def test_json_lines(lab: Lab) -> None:
     lab.land(body, name="rows.json")
     dataset = dataset_of({"tables.readings.source": {"format": "json"}, "tables.readings.max_bad_share": 0.6})
     manifest = lab.ingest(dataset)[READINGS]
-    assert [(row["id"], row["site"], row["power"]) for row in lab.rows(manifest).to_pylist()] == [(1, "a", 2.5), (2, None, None)]
+    assert [(row["id"], row["site"], row["power"]) for row in lab.rows(manifest).to_pylist()] == [
+        (1, "a", 2.5),
+        (2, None, None),
+    ]
     assert {row["reasons"][0] for row in lab.quarantined()} == {"not a JSON object"}
 
 

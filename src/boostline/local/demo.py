@@ -21,7 +21,6 @@ from boostline.errors import EnvironmentUnfit, FailError
 from boostline.lake.raw import land
 from boostline.lake.store import Store
 from boostline.local.layout import Stack
-from boostline.local.places import write_private
 from boostline.reporting.terminal import run_summary
 from boostline.settings import Settings
 
@@ -54,7 +53,7 @@ def run_demo(stack: Stack, console: Console) -> Path:
     if "gate" not in result:
         raise FailError(f"The run of {DATASET} for {DAY} ended without a gated model", f"See {stack.home / 'logs'}")
     path = stack.home / "result.json"
-    write_private(path, json.dumps(result, indent=1) + "\n")
+    path.write_text(json.dumps(result, indent=1) + "\n")
     console.print(run_summary(result))
     return path
 

@@ -34,7 +34,7 @@ class Service:
     env: dict[str, str]
     ready: Callable[[], bool]
     after: str | None = None
-    within: float = 120
+    within: float = 240
 
 
 def services(stack: Stack) -> list[Service]:

@@ -1,0 +1,175 @@
+"""Clean days to features: joins, label, split, codes, and what makes a window unfit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pyspark.ml import PipelineModel
+
+from boostline.errors import DataInvalid, DataMissing, DatasetInvalid
+from boostline.lake.arrow import read_parquet
+from boostline.lake.features import test_raw_keys as raw_test_keys
+from boostline.lake.manifest import read_current
+from tests.spark.lab import CLASSES, DAY, GOLDEN, GOOD_ROWS, Lab, csv, dataset_of
+
+DAYS = {"window.days": 3, "window.min_days": 1}
+
+
+def test_features_are_flat_sorted_and_split(lab: Lab) -> None:
+    lab.land_all(csv(GOOD_ROWS[::-1]))
+    manifest = lab.features(dataset_of())
+    assert manifest.rows == {"train": 8, "valid": 2, "test": 2, "no_label": 0, "unseen_class": 0, "duplicates": 0,
+                             "window": 12}  # fmt: skip
+    assert [lab.rows(manifest, split)["_id_id"].to_pylist() for split in ("test", "valid", "train")] == [
+        [1, 2],
+        [3, 4],
+        list(range(5, 13)),
+    ]
+    train, transform = lab.rows(manifest, "train"), lab.transform(manifest)
+    assert train.column_names == ["_id_id", "data_date", "_label", "site", "state", "hour", "power", "area"]
+    assert [str(train.schema.field(name).type) for name in ("site", "hour", "area")] == ["int32", "int32", "double"]
+    # 5..12 hold c, a, b, c, a, b, c, a: equal counts go by the alphabet
+    assert transform.categorical["site"] == ("a", "c", "b") and transform.names == dataset_of().features.names
+    assert train["site"].to_pylist() == [1, 0, 2, 1, 0, 2, 1, 0]
+    assert train["area"].to_pylist() == [3.0, 1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 1.0]
+    assert (
+        json.loads(lab.store.get(manifest.files[0].key.split("/rows/")[0] + "/rows/_SUCCESS")[0])["committer"]
+        == "magic"
+    )
+
+
+def test_what_train_never_saw_becomes_null(lab: Lab) -> None:
+    rows = ["1,zebra,1,on,2024-03-10T23:00:00Z,1", "2,,,,,2", *GOOD_ROWS[2:]]
+    lab.land_all(csv(rows))
+    manifest = lab.features(dataset_of())
+    test = lab.rows(manifest, "test").to_pylist()
+    assert [(row["site"], row["hour"], row["area"]) for row in test] == [(None, None, None)] * 2
+    assert (test[0]["state"], test[1]["state"], test[1]["power"]) == (1, None, None)
+
+
+def test_raw_test_rows_give_the_same_features_without_spark(lab: Lab) -> None:
+    lab.land_all(csv(["1, Zebra,1,on,2024-03-10T23:00:00Z,1", "2,,,,,2", *GOOD_ROWS[2:]]))
+    manifest = lab.features(dataset_of())
+    raw = read_parquet(lab.store, raw_test_keys(manifest))
+    again = lab.transform(manifest).apply(raw)
+    assert again.equals(lab.rows(manifest, "test").select(again.column_names))
+    assert set(raw.column_names) == {*dataset_of().raw_columns, "data_date", "_label"}
+
+
+def test_missing_labels_are_dropped_and_counted(lab: Lab) -> None:
+    lab.land_all(csv([*GOOD_ROWS, "90,a,1,on,,", "91,a,1,on,,NaN"]))
+    manifest = lab.features(dataset_of())
+    assert manifest.rows["no_label"] == 2 and manifest.rows["train"] == 8
+
+
+def test_the_latest_day_of_an_id_wins(lab: Lab) -> None:
+    dataset = dataset_of(DAYS)
+    lab.land_all()
+    lab.land(csv([row.rsplit(",", 1)[0] + ",999" for row in GOOD_ROWS[:3]]), day="2024-03-09")
+    manifest = lab.features(dataset)
+    assert manifest.rows["duplicates"] == 3 and manifest.rows["window"] == 15
+    assert max(lab.rows(manifest, "test")["_label"].to_pylist()) < 100
+    assert manifest.details["missing_days"] == ["2024-03-08"]
+
+
+def test_time_split_takes_calendar_days_and_hash_split_stays_on_its_side(lab: Lab) -> None:
+    lab.land_all()
+    for number, day in enumerate(("2024-03-08", "2024-03-09")):
+        lab.land(csv([f"{number + 1}{row}" for row in GOOD_ROWS]), day=day)
+    split = {"kind": "time", "valid_days": 1, "test_days": 1}
+    manifest = lab.features(dataset_of({**DAYS, "split": split}))
+    assert {str(day) for day in lab.rows(manifest, "valid")["data_date"].to_pylist()} == {"2024-03-09"}
+    assert (manifest.rows["train"], manifest.rows["valid"], manifest.rows["test"]) == (12, 12, 12)
+    hashed = {"kind": "hash", "valid_share": 0.25, "test_share": 0.25}
+    manifest = lab.features(dataset_of({**DAYS, "split": hashed}))
+    sides = {
+        row["_id_id"]: split for split in ("train", "valid", "test") for row in lab.rows(manifest, split).to_pylist()
+    }
+    # Golden: a change here would move rows from train to test between versions.
+    assert sorted(number for number, side in sides.items() if side == "test") == _test_side(sides, 0.0, 0.25)
+    assert sorted(number for number, side in sides.items() if side == "valid") == _test_side(sides, 0.25, 0.5)
+
+
+def _test_side(ids: dict[int, Any], low: float, high: float) -> list[int]:
+    from hashlib import md5
+
+    shares = {number: int(md5(str(number).encode()).hexdigest()[:8], 16) / 2**32 for number in ids}
+    return sorted(number for number, share in shares.items() if low <= share < high)
+
+
+def test_imputed_numbers_and_integers(lab: Lab) -> None:
+    lab.land_all(csv(["1,a,,on,,1", *GOOD_ROWS[1:]]))
+    impute = {"power": {"strategy": "mean"}, "area": {"strategy": "constant", "value": -1}}
+    manifest = lab.features(dataset_of({"features.impute": impute}))
+    mean = sum(n + 0.5 for n in range(5, 13)) / 8
+    assert lab.rows(manifest, "test")["power"].to_pylist()[0] == mean == lab.transform(manifest).numeric["power"]
+    median = lab.featurize(dataset_of({"features.impute": {"power": {"strategy": "median"}}}))
+    assert lab.transform(median).numeric["power"] == lab.rows(median, "test")["power"].to_pylist()[0]
+
+
+def test_classes_are_those_of_train_and_others_drop_out(lab: Lab) -> None:
+    lab.land_all()
+    manifest = lab.features(dataset_of(CLASSES))
+    assert manifest.details["classes"] == ["high", "mid"]
+    assert manifest.rows["unseen_class"] == 3 and manifest.rows["test"] + manifest.rows["valid"] == 1
+    named = dataset_of({**CLASSES, "label": {**CLASSES["label"], "classes": ["low", "mid", "high"]}})  # type: ignore[dict-item]
+    manifest = lab.featurize(named)
+    assert manifest.rows["unseen_class"] == 0 and lab.rows(manifest, "test")["_label"].to_pylist() == [0.0, 0.0]
+
+
+UNFIT: dict[str, tuple[list[str], dict[str, Any], type[Exception], str]] = {
+    "no label at all": ([row.rsplit(",", 1)[0] + "," for row in GOOD_ROWS], {}, DataInvalid,
+                        "none of the 12 rows in the window of 2024-03-10 has a label (load)"),
+    "too few rows": (GOOD_ROWS, {"window.min_rows": 13}, DataMissing, "12 rows with a label, window.min_rows is 13"),
+    "empty split": (GOOD_ROWS[:4], {}, DataMissing, "leaves no rows for train"),
+    "feature without values": ([f"{n},,{n},on,2024-03-10,1" for n in range(1, 9)], {}, DataInvalid,
+                               "feature(s) site, area have no value in any of the 4 train rows"),
+    "bad expression": (GOOD_ROWS, {"label": {"name": "y", "expression": "lod > 1"}}, DatasetInvalid,
+                       "label.expression 'lod > 1'"),
+    "unknown class": (GOOD_ROWS, {**CLASSES, "label": {**CLASSES["label"], "classes": ["low", "mid"]}}, DataInvalid,  # type: ignore[dict-item]
+                      "label kind: 'high' is none of low, mid"),
+    "label not binary": (GOOD_ROWS, {"task": "binary", "gate": {"metric": "auc"}, "baseline": {"kind": "logistic"}},
+                         DataInvalid, "is none of 0.0, 1.0"),
+    "one class": (GOOD_ROWS, {**CLASSES, "label": {"name": "y", "expression": "'same'"}}, DataInvalid,
+                  "the train rows hold 1 class(es): same"),
+    "number as category": (GOOD_ROWS, {"features": {"categorical": ["power"]}}, DatasetInvalid,
+                           "features.categorical: power is of type double"),
+    "text as number": (GOOD_ROWS, {"features": {"numeric": ["site"]}}, DatasetInvalid,
+                       "features.numeric: site is of type string"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_an_unfit_window_is_refused(lab: Lab, case: str) -> None:
+    rows, changes, kind, message = UNFIT[case]
+    lab.land_all(csv(rows))
+    with pytest.raises(kind) as caught:
+        lab.features(dataset_of(changes))
+    assert message in str(caught.value)
+    assert read_current(lab.store, "features", "meters", None, DAY) is None
+
+
+def test_it_repeats_to_the_hash_and_reads_what_it_was_handed(lab: Lab) -> None:
+    dataset = dataset_of()
+    lab.land_all()
+    first = lab.features(dataset)
+    again = lab.featurize(dataset)
+    assert (first.row_hash, first.rows) == (again.row_hash, again.rows) and first.attempt != again.attempt
+    assert first.row_hash == GOLDEN["features"]
+
+
+def test_the_saved_pipeline_is_the_one_that_was_used(lab: Lab) -> None:
+    lab.land_all()
+    manifest = lab.features(dataset_of({"features.impute": {"power": {"strategy": "mean"}}}))
+    folder = f"features/meters/attempts/{manifest.attempt}/pipeline"
+    indexer, imputer = PipelineModel.load(lab.store.uri(folder, "s3a")).stages
+    transform = lab.transform(manifest)
+    assert [tuple(values) for values in indexer.labelsArray] == list(transform.categorical.values())
+    assert imputer.surrogateDF.first()[0] == transform.numeric["power"]
+
+
+def test_clean_rows_have_their_golden_hash(lab: Lab) -> None:
+    lab.land_all()
+    assert lab.ingest(dataset_of())[("readings", DAY)].row_hash == GOLDEN["clean"]
