@@ -24,7 +24,7 @@ from rich.table import Table
 from boostline.dataset import dataset_path, load_dataset
 from boostline.lake.raw import land
 from boostline.lake.store import Store
-from boostline.local.demo import demo_files
+from boostline.local.demo import make_files
 from boostline.local.layout import load_stack_env
 from boostline.local.places import stack_home
 from boostline.local.stack import read_state
@@ -59,7 +59,7 @@ def plain(*arguments: str) -> dict[str, Any]:
 def flights(client: AirflowClient, store: Store, settings: Settings) -> None:
     """Four dates: log loss of both models; the first run's and a repeat's seconds."""
     dataset = load_dataset(dataset_path(settings.datasets, "nyc_flights"))
-    folder = demo_files(settings.home / "demo")
+    folder = make_files(settings.home / "demo")
     for name in ("weather", "planes"):
         land(store, dataset, name, [folder / f"{name}.csv"], None)
     for path in sorted((folder / "flights").glob("*.csv")):

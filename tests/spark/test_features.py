@@ -34,10 +34,8 @@ def test_features_are_flat_sorted_and_split(lab: Lab) -> None:
     assert transform.categorical["site"] == ("a", "c", "b") and transform.names == dataset_of().features.names
     assert train["site"].to_pylist() == [1, 0, 2, 1, 0, 2, 1, 0]
     assert train["area"].to_pylist() == [3.0, 1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 1.0]
-    assert (
-        json.loads(lab.store.get(manifest.files[0].key.split("/rows/")[0] + "/rows/_SUCCESS")[0])["committer"]
-        == "magic"
-    )
+    success = lab.store.get(f"features/meters/attempts/{manifest.attempt}/rows/_SUCCESS")[0]
+    assert json.loads(success)["committer"] == "magic"
 
 
 def test_what_train_never_saw_becomes_null(lab: Lab) -> None:
@@ -77,7 +75,7 @@ def test_the_latest_day_of_an_id_wins(lab: Lab) -> None:
 def test_time_split_takes_calendar_days_and_hash_split_stays_on_its_side(lab: Lab) -> None:
     lab.land_all()
     for number, day in enumerate(("2024-03-08", "2024-03-09")):
-        lab.land(csv([f"{number + 1}{row}" for row in GOOD_ROWS]), day=day)
+        lab.land(csv([f"{number + 1}0{row}" for row in GOOD_ROWS]), day=day)
     split = {"kind": "time", "valid_days": 1, "test_days": 1}
     manifest = lab.features(dataset_of({**DAYS, "split": split}))
     assert {str(day) for day in lab.rows(manifest, "valid")["data_date"].to_pylist()} == {"2024-03-09"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import date
 
+import mlflow
 import pytest
 from model_lab import put_baseline, toy_dataset, toy_features, train_toy
 
@@ -71,6 +72,13 @@ def test_first_model_needs_only_the_baseline(pipeline):
     assert verdict["reasons"][-1] == "there is no champion yet, so the baseline alone was to beat"
     assert outcome == {"promoted": True, "reason": "version 1 of 2020-03-31 passed the gate, the first champion"}
     assert pipeline.champion() == "1"
+
+
+def test_champion_is_loaded_by_its_alias(pipeline, mlflow_uri):
+    pipeline.run("2020-03-31")
+    mlflow.set_tracking_uri(mlflow_uri)
+    model = mlflow.pyfunc.load_model(f"models:/{pipeline.dataset.name}@champion")
+    assert list(model.predict(model.input_example).columns) == ["prediction"]
 
 
 def test_gate_that_says_no_keeps_the_alias_where_it_is(pipeline):

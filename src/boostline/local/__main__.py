@@ -19,7 +19,7 @@ from boostline.errors import BoostlineError
 from boostline.local.layout import USER, Stack, read_password
 from boostline.local.places import stack_home
 from boostline.local.setup import set_up
-from boostline.local.stack import is_running, make_stack, read_state, running_stack, start, stop
+from boostline.local.stack import current_stack, is_running, make_stack, read_state, running_stack, start, stop
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
@@ -49,7 +49,7 @@ def up(detach: Annotated[bool, typer.Option(help="Return when ready, rather than
     home = stack_home()
     if is_running(home):
         out.print(f"The stack in {home} is up already")
-        return _print_addresses(make_stack())
+        return _print_addresses(current_stack())
     if detach:
         stack = make_stack()
         with out.status("Starting") as status:
@@ -90,7 +90,7 @@ def status() -> None:
         said = "[green]ready[/]" if service["ready"] else died
         table.add_row(name, said, str(service["pid"]), _memory(service["pid"]), service["log"])
     out.print(table)
-    _print_addresses(make_stack())
+    _print_addresses(current_stack())
     if any(service.get("exit") is not None for service in state["services"].values()):
         raise typer.Exit(1)
 

@@ -148,6 +148,12 @@ def stop(home: Path) -> bool:
     return True
 
 
+def current_stack() -> Stack:
+    """The stack that runs in HOME, on the ports that it was started with."""
+    found = read_state(stack_home()).get("ports")
+    return make_stack(ports=Ports(**found) if found else None)
+
+
 def is_running(home: Path) -> bool:
     """Whether the stack of this HOME has processes, starting or stopping included."""
     return home.is_dir() and is_locked(lock_path(home))

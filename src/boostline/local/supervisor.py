@@ -38,7 +38,12 @@ class Supervisor:
         self.stack = stack
         self.services = services
         self.running: dict[str, subprocess.Popen[bytes]] = {}
-        self.state: dict[str, Any] = {"pid": os.getpid(), "state": "starting", "services": {}}
+        self.state: dict[str, Any] = {
+            "pid": os.getpid(),
+            "state": "starting",
+            "ports": stack.ports._asdict(),
+            "services": {},
+        }
         self.stop = threading.Event()
         self.began = time.monotonic()
 

@@ -108,24 +108,22 @@ def finite(number: Column) -> Column:
 
 
 def _first_rows(rows: DataFrame, split: FirstRowsSplit, order: list[str]) -> DataFrame:
-    """The n-th row marks the border, so that no task has to see all rows in order."""
-    place = F.struct(*order)
-    ordered = rows.where(F.col(LABEL_TEXT).isNotNull()).orderBy(*order)
-    test, last = split.test_rows, split.test_rows + split.valid_rows
-    head = ordered.limit(last).select(place.alias("place"))
-    numbered = head.withColumn("number", F.row_number().over(Window.orderBy("place")))
-    borders = {row["number"]: row["place"] for row in numbered.where(F.col("number").isin(test, last)).collect()}
+    """The last row of each side marks its border, so that no task has to see all rows in order."""
+    ordered = rows.where(F.col(LABEL_TEXT).isNotNull()).select(F.struct(*order).alias("place")).orderBy("place")
+    sizes = {"test": split.test_rows, "valid": split.test_rows + split.valid_rows}
+    borders = [
+        ordered.limit(size).agg(F.lit(side).alias("side"), F.max("place").alias("last")) for side, size in sizes.items()
+    ]
+    last = {row["side"]: row["last"] for row in borders[0].union(borders[1]).collect()}
+    types = dict(rows.dtypes)
 
-    def up_to(number: int) -> Column:
-        if number not in borders:  # fewer rows than that: all of them
-            return F.lit(True)
-        border = [
-            F.lit(value).cast(kind)
-            for value, (_, kind) in zip(borders[number], rows.select(*order).dtypes, strict=True)
-        ]
-        return place <= F.struct(*[value.alias(name) for value, name in zip(border, order, strict=True)])
+    def within(side: str) -> Column:
+        if last[side] is None:  # no row has a label
+            return F.lit(False)
+        border = [F.lit(value).cast(types[name]).alias(name) for name, value in zip(order, last[side], strict=True)]
+        return F.struct(*order) <= F.struct(*border)
 
-    return rows.withColumn("split", F.when(up_to(test), "test").when(up_to(last), "valid").otherwise("train"))
+    return rows.withColumn("split", F.when(within("test"), "test").when(within("valid"), "valid").otherwise("train"))
 
 
 def _derive(derived: Derived, source: dict[str, Column], types: dict[str, str]) -> Column:

@@ -45,11 +45,11 @@ def run_featurize(spark: SparkSession, store: Store, request: JobRequest) -> lis
     dataset, target = request.dataset, request.targets[0]
     with step("plan"):
         tables, daily_rows = _read_tables(spark, store, request)
-        rows = newest_by_id(tables[dataset.daily_table], list(dataset.id))
-        rows = with_features(with_label(join_references(rows, tables, dataset), dataset), dataset).persist()
+        newest = newest_by_id(tables[dataset.daily_table], list(dataset.id))
+        joined = with_features(with_label(join_references(newest, tables, dataset), dataset), dataset).persist()
     try:
         with step("read and count"):
-            rows = with_split(rows, dataset, request.date)
+            rows = with_split(joined, dataset, request.date)
             counts = count_rows(rows, dataset)
             _require_one_match(dataset, daily_rows, counts)
             require_enough(dataset, request.date, counts)
@@ -68,7 +68,7 @@ def run_featurize(spark: SparkSession, store: Store, request: JobRequest) -> lis
         for job in jobs:
             job.result()
     finally:
-        rows.unpersist()
+        joined.unpersist()
     with step("audit"):
         by_split, row_hash = _audit(spark, store, request, flat, counts)
     with step("publish"):
