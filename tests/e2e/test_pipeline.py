@@ -34,7 +34,7 @@ def test_first_run_trains_gates_and_promotes(world: World, first: dict[str, obje
     assert first["champion"] is None
     assert first["candidate"]["metrics"]["test"]["rmse"] < first["baseline"]["metrics"]["test"]["rmse"]
     assert set(first["seconds"]) == {"ingest", "featurize", "baseline", "train", "gate", "promote"}
-    assert first["spark"]["ingest"]["spark.executor.memory"] == "600m"
+    assert first["spark"]["ingest"]["executor_memory"] == "600m"
     for stage in STAGES[1:]:
         assert read_current(world.store, stage, "meters", None, "2024-05-10"), stage
 

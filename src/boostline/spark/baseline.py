@@ -20,6 +20,7 @@ from boostline.lake.manifest import Manifest, Ref, attempt_files, publish, read_
 from boostline.lake.store import Store
 from boostline.metrics import choose_threshold, evaluate
 from boostline.spark.baseline_model import INDEX_PREFIX, build_stages, describe, predicted
+from boostline.spark.paths import read_files
 from boostline.spark.session import applied_settings
 from boostline.spark.steps import step
 from boostline.transform import Transform
@@ -91,7 +92,7 @@ def _read_rows(spark: SparkSession, store: Store, source: Manifest, transform: T
     for split in ("train", "valid", "test"):
         # Where the test rows serve as valid too, they are read once.
         if keys := [key for key in split_keys(source, split) if f"/split={split}/" in key]:
-            frame = spark.read.schema(schema).parquet(*[store.uri(key, "s3a") for key in keys])
+            frame = read_files(spark.read.schema(schema).option("recursiveFileLookup", True).parquet, store, keys)
             parts.append(frame.withColumn("split", F.lit(split)))
     rows = parts[0]
     for part in parts[1:]:

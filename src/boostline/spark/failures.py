@@ -25,6 +25,12 @@ _MEANINGS: tuple[tuple[str, type[BoostlineError], str, str], ...] = (
         "Free space there, or set BOOSTLINE_SPARK_SCRATCH to a folder on a larger disk",
     ),
     (
+        r"NoSuchFileException: \S*/blockmgr-",
+        SparkLost,
+        "Spark's scratch folder was cleared while the job ran",
+        "Keep other programs, and a worker's clean-up, out of BOOSTLINE_SPARK_SCRATCH",
+    ),
+    (
         r"RemoteFileChangedException|FileNotFoundException: No such file or directory: s3a",
         InputChanged,
         "{file} changed or went away while it was read",

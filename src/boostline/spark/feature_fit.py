@@ -109,7 +109,7 @@ def find_classes(dataset: Dataset, counts: Counts) -> tuple[str, ...]:
         allowed = ("0.0", "1.0")
     else:
         numbers = all(text.lstrip("-").isdigit() for text in counts.train_labels)
-        allowed = tuple(sorted(counts.train_labels, key=int if numbers else None))  # type: ignore[arg-type]
+        allowed = tuple(sorted(counts.train_labels, key=int if numbers else None))
     named = bool(dataset.label.classes) or dataset.task == "binary"
     if named and (foreign := sorted(set(counts.labels) - set(allowed))):
         raise DataInvalid(

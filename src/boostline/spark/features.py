@@ -27,6 +27,7 @@ from boostline.spark.feature_fit import (
     with_class_index,
 )
 from boostline.spark.feature_rows import join_references, newest_by_id, with_features, with_label, with_split
+from boostline.spark.paths import read_files
 from boostline.spark.rowhash import as_text, hash_of, sum_of
 from boostline.spark.steps import step
 from boostline.transform import Transform
@@ -99,9 +100,10 @@ def _read_tables(spark: SparkSession, store: Store, request: JobRequest) -> tupl
     manifests = read_refs(store, request.reads)
     frames = {}
     for name, table in request.dataset.tables.items():
-        entries = [entry for item in manifests if item.table == name for entry in item.files]
+        keys = [entry.key for item in manifests if item.table == name for entry in item.files]
         schema = ", ".join(f"`{column}` {kind}" for column, kind in clean_types(table).items())
-        frames[name] = spark.read.schema(schema).parquet(*[store.uri(entry.key, "s3a") for entry in entries])
+        reader = spark.read.schema(schema).option("recursiveFileLookup", True)
+        frames[name] = read_files(reader.parquet, store, keys)
     daily = request.dataset.daily_table
     return frames, sum(item.rows["rows"] for item in manifests if item.table == daily)
 

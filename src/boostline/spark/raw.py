@@ -21,6 +21,7 @@ from boostline.errors import DataInvalid, DataMissing
 from boostline.lake.arrow import parquet_dataset
 from boostline.lake.paths import REFERENCE
 from boostline.lake.store import PARALLEL_REQUESTS, Store
+from boostline.spark.paths import read_files
 
 HEADER_BYTES = 64 * 1024
 BLANKS = " \t\r\n"
@@ -66,10 +67,7 @@ def read_raw(spark: SparkSession, store: Store, table: Table, files: list[RawFil
     for file in files:
         groups[(file.columns, file.header)].append(file.key)
     read = {"csv": _read_csv, "json": _read_json, "parquet": _read_parquet}[table.source.format]
-    frames = [
-        read(spark, table, columns, header, [_escape_glob(store.uri(key, "s3a")) for key in keys])
-        for (columns, header), keys in sorted(groups.items())
-    ]
+    frames = [read(spark, store, table, columns, header, keys) for (columns, header), keys in sorted(groups.items())]
     whole = frames[0]
     for frame in frames[1:]:
         whole = whole.unionByName(frame)
@@ -151,12 +149,14 @@ def _few(names: tuple[str, ...]) -> str:
     return ", ".join(name[:40] for name in names[:60]) + (" …" if len(names) > 60 else "")
 
 
-def _read_csv(spark: SparkSession, table: Table, columns: tuple[str, ...], header: str, paths: list[str]) -> DataFrame:
+def _read_csv(
+    spark: SparkSession, store: Store, table: Table, columns: tuple[str, ...], header: str, keys: list[str]
+) -> DataFrame:
     delimiter = table.source.delimiter
     schema = ", ".join([f"c{number} STRING" for number in range(len(columns))] + ["_corrupt STRING"])
     # RFC 4180: a quote is escaped by another one; Spark's default is a backslash.
     options = {"sep": delimiter, "escape": '"', "columnNameOfCorruptRecord": "_corrupt", "mode": "PERMISSIVE"}
-    parsed = _lines(spark, paths).where(~F.col("value").isin(header, "\ufeff" + header))
+    parsed = _lines(spark, store, keys).where(~F.col("value").isin(header, "\ufeff" + header))
     parsed = parsed.select("value", "_file", F.from_csv("value", schema, options).alias("row"))
     quotes = F.length("value") - F.length(F.replace(F.col("value"), F.lit('"'), F.lit("")))
     outside = F.regexp_replace("value", r'"[^"]*"', "")
@@ -172,21 +172,21 @@ def _read_csv(spark: SparkSession, table: Table, columns: tuple[str, ...], heade
 
 
 def _read_json(
-    spark: SparkSession, table: Table, columns: tuple[str, ...], _header: str, paths: list[str]
+    spark: SparkSession, store: Store, table: Table, columns: tuple[str, ...], _header: str, keys: list[str]
 ) -> DataFrame:
     schema = ", ".join([f"`{name}` STRING" for name in columns] + ["_corrupt STRING"])
     options = {"columnNameOfCorruptRecord": "_corrupt", "mode": "PERMISSIVE"}
-    parsed = _lines(spark, paths).select("value", "_file", F.from_json("value", schema, options).alias("row"))
+    parsed = _lines(spark, store, keys).select("value", "_file", F.from_json("value", schema, options).alias("row"))
     problem = _line_problem().when(F.col("row._corrupt").isNotNull(), F.lit("not a JSON object"))
     where = {name: f"row.`{name}`" for name in columns}
     return parsed.select(_raw_struct(table, where), "_file", problem.alias("_problem"))
 
 
 def _read_parquet(
-    spark: SparkSession, table: Table, _columns: tuple[str, ...], _header: str, paths: list[str]
+    spark: SparkSession, store: Store, table: Table, _columns: tuple[str, ...], _header: str, keys: list[str]
 ) -> DataFrame:
     where = {name: f"`{name}`" for name in sources(table)}
-    frame = spark.read.parquet(*paths)
+    frame = read_files(spark.read.option("recursiveFileLookup", True).parquet, store, keys)
     return frame.select(
         _raw_struct(table, where),
         F.col("_metadata.file_path").alias("_file"),
@@ -194,8 +194,11 @@ def _read_parquet(
     )
 
 
-def _lines(spark: SparkSession, paths: list[str]) -> DataFrame:
-    lines = spark.read.text(paths).select("value", F.col("_metadata.file_path").alias("_file"))
+def _lines(spark: SparkSession, store: Store, keys: list[str]) -> DataFrame:
+    reader = spark.read.option("recursiveFileLookup", True)
+    lines = read_files(lambda *paths: reader.text(list(paths)), store, keys).select(
+        "value", F.col("_metadata.file_path").alias("_file")
+    )
     return lines.where(F.btrim("value", F.lit(BLANKS)) != "")
 
 
@@ -215,11 +218,6 @@ def _raw_struct(table: Table, where: dict[str, str]) -> Column:
         return F.when(F.btrim(value, F.lit(BLANKS)).isin(nulls), None).otherwise(value) if nulls else value
 
     return F.struct(*[text(where[source]).alias(name) for source, name in sources(table).items()]).alias("_raw")
-
-
-def _escape_glob(path: str) -> str:
-    """Spark would read `[`, `*` and the like in a file's name as a pattern."""
-    return re.sub(r"([\\{}\[\]*?])", r"\\\1", path)
 
 
 def partition_of(file: Column) -> Column:

@@ -1,0 +1,20 @@
+"""Which regular expressions a dataset file may hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from boostline.dataset.pattern import check_pattern, portable_pattern
+
+
+@pytest.mark.parametrize(("pattern", "portable"), [("a$", r"a\z"), (r"a\$", r"a\$"), ("[$]+", "[$]+"), ("^a", "^a")])
+def test_a_closing_dollar_means_the_very_end(pattern: str, portable: str) -> None:
+    if pattern != "[$]+":
+        check_pattern(pattern)
+    assert portable_pattern(pattern) == portable
+
+
+@pytest.mark.parametrize("pattern", [r"\s+", "a*", ".+", "(?i)a", r"(a)\1", "a++", "[a&&b]", "é", "(", "a$b", "x|"])
+def test_what_engines_read_differently_is_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match="replace:"):
+        check_pattern(pattern)

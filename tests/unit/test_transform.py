@@ -1,0 +1,74 @@
+"""transform.json applied to what a person may send."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pytest
+
+from boostline.dataset.sections import Derived
+from boostline.errors import DataInvalid
+from boostline.transform import RawColumn, Transform
+
+TRANSFORM = Transform(
+    format=1,
+    dataset="meters",
+    task="regression",
+    date="2024-03-10",
+    columns={
+        "site": RawColumn(type="string", clean=("trim", "lower", {"replace": "[0-9]+$", "by": ""})),
+        "power": RawColumn(type="double", clean=()),
+        "at": RawColumn(type="timestamp", clean=()),
+    },
+    derived={"hour": Derived(hour="at"), "double": Derived(difference=("power", "power"))},
+    categorical={"site": ("a", "b"), "hour": ("5", "6")},
+    numeric={"power": None, "double": 7.0},
+    names=("site", "hour", "power", "double"),
+    label="load",
+    classes=(),
+)
+
+
+def test_it_survives_its_file() -> None:
+    assert Transform.loads(TRANSFORM.dumps()) == TRANSFORM
+
+
+def test_raw_rows_become_codes_and_numbers() -> None:
+    raw = pa.table({
+        "more": [1, 2, 3], "site": [" B12", "zebra", None], "power": [1, None, 3],
+        "at": pa.array([datetime(2024, 3, 10, 5, 59, tzinfo=UTC), None, datetime(2024, 3, 10, 7, tzinfo=UTC)]),
+    })  # fmt: skip
+    features = TRANSFORM.apply(raw)
+    assert features.to_pydict() == {"site": [1, None, None], "hour": [0, None, None], "power": [1.0, None, 3.0],
+                                    "double": [0.0, 7.0, 0.0]}  # fmt: skip
+    assert [str(field.type) for field in features.schema] == ["int32", "int32", "double", "double"]
+
+
+@pytest.mark.parametrize(
+    ("times", "codes"),
+    [
+        (["2024-03-10T05:00:00Z", "2024-03-10 06:00:00", "2024-03-10T07:00:00+01:00"], [0, 1, 1]),
+        (pa.array([0, 5 * 3600 * 10**9, None], pa.timestamp("ns")), [None, 0, None]),
+    ],
+)
+def test_times_as_people_send_them(times: object, codes: list[int | None]) -> None:
+    raw = pa.table({"site": ["a", "a", "a"], "power": ["1", "2.5", None], "at": times})
+    assert TRANSFORM.apply(raw)["hour"].to_pylist() == codes
+    assert TRANSFORM.apply(raw)["power"].to_pylist() == [1.0, 2.5, None]
+
+
+def test_nan_and_infinity_are_missing() -> None:
+    raw = pa.table({"site": ["a"] * 3, "power": [float("nan"), float("inf"), float("-inf")], "at": pa.nulls(3)})
+    assert TRANSFORM.apply(raw)["power"].to_pylist() == [None] * 3
+
+
+def test_missing_columns_are_named() -> None:
+    with pytest.raises(DataInvalid, match=r"lack the column\(s\) power, at"):
+        TRANSFORM.apply(pa.table({"site": ["a"]}))
+
+
+def test_a_wrong_type_is_named() -> None:
+    raw = pa.table({"site": ["a"], "power": ["much"], "at": pa.nulls(1)})
+    with pytest.raises(DataInvalid, match="column power: string does not fit double"):
+        TRANSFORM.apply(raw)
