@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -85,6 +85,7 @@ SCHEMA = pa.schema(
         ("at", pa.timestamp("us", "UTC")),
     ]
 )  # fmt: skip
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate]  # shrinking hundreds of rows through Spark takes minutes
 KNOWN = {"text": "a", "cleaned": "b", "whole": 1, "large": 5, "real": 1.5, "other": 2.5, "flag": True,
          "day": date(2024, 1, 1), "at": datetime(2024, 1, 1, 5, tzinfo=UTC)}  # fmt: skip
 
@@ -97,11 +98,13 @@ def cleaned_by_spark(frame: DataFrame, clean: dict[str, Column]) -> DataFrame:
     return frame.select(*others, *rules)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(st.lists(rows, min_size=30, max_size=120), st.lists(rows, min_size=30, max_size=120))
 def test_same_features_from_generated_rows(
     spark: SparkSession, train: list[dict[str, Any]], unseen: list[dict[str, Any]]
 ) -> None:
+    for row in train:  # a mean of larger numbers overflows, and is refused
+        row["real"] = row["real"] and max(-1e300, min(1e300, row["real"]))
     raw = pa.Table.from_pylist([{"n": n, **row} for n, row in enumerate([KNOWN, *train, *unseen])], schema=SCHEMA)
     columns = DATASET.raw_columns
     frame = spark.createDataFrame(raw).select(
@@ -139,7 +142,7 @@ PATTERNS = [
 pieces = st.sampled_from([*"abcx019 .-\n\t\r", "inc", " co", "é", "ab"])
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(st.lists(st.lists(pieces, max_size=12).map("".join), min_size=50, max_size=200))
 def test_the_pattern_subset_means_the_same(spark: SparkSession, values: list[str]) -> None:
     table = pa.table({"value": pa.array(values, pa.string())})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from pyspark.ml import PipelineModel
@@ -162,7 +163,7 @@ def fit(train: DataFrame, dataset: Dataset, day: str, classes: tuple[str, ...]) 
             ).fit(train)
             stages.append(imputer)
             row = imputer.surrogateDF.first()
-            fill |= {name: float(row[NUMBER_PREFIX + name]) for name in names}
+            fill |= {name: _stand_in(name, strategy, float(row[NUMBER_PREFIX + name])) for name in names}
     fill |= {name: impute.value for name, impute in features.impute.items() if impute.strategy == "constant"}
     transform = Transform(
         format=1,
@@ -204,6 +205,15 @@ def flat_rows(rows: DataFrame, model: PipelineModel, transform: Transform, datas
         *[feature(name).alias(name) for name in transform.names],
         "split",
     )
+
+
+def _stand_in(name: str, strategy: str, value: float) -> float:
+    if not isfinite(value):
+        raise DataInvalid(
+            f"feature {name}: the {strategy} of its train values is {value}: they are too large to be added up",
+            f"Give column {name} a min and a max in the dataset file, so that such values go to quarantine",
+        )
+    return value
 
 
 def _sources(dataset: Dataset) -> dict[str, str]:

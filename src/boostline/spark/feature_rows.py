@@ -136,9 +136,9 @@ def _derive(derived: Derived, source: dict[str, Column], types: dict[str, str]) 
         case "month":
             return F.month(columns[0])
         case "difference":
-            return finite(columns[0].cast("double") - columns[1].cast("double"))
+            return finite(finite(columns[0].cast("double")) - finite(columns[1].cast("double")))
         case "ratio":
-            return finite(F.try_divide(columns[0].cast("double"), columns[1].cast("double")))
+            return finite(F.try_divide(finite(columns[0].cast("double")), finite(columns[1].cast("double"))))
         case _:
             texts = [part for column in columns for part in (F.lit("|"), column.cast("string"))]
             return F.concat(*texts[1:])

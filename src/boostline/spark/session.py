@@ -46,9 +46,10 @@ def spark_session(app_name: str) -> Iterator[Any]:
     Raises:
         SparkLost: The master does not answer, or gives no executor for `RESOURCE_SECONDS`.
     """
-    from pyspark import SparkConf
+    from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
+    SparkContext._ensure_initialized()  # without its JVM a SparkConf does not know what spark-submit was told
     _require_master(SparkConf().get("spark.master", "local[*]"))
     builder = SparkSession.builder.appName(app_name)
     for key, value in (_CORRECTNESS | _FEWER_REQUESTS).items():

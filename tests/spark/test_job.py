@@ -1,0 +1,182 @@
+"""The edge of a Spark job, as the operator starts it: exit codes, what it leaves for the task, and no process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import psutil
+import pytest
+
+from boostline.errors import (
+    BoostlineError,
+    DataInvalid,
+    EnvironmentUnfit,
+    InputChanged,
+    SparkLost,
+    StoreUnavailable,
+    StoreUnsuitable,
+)
+from boostline.lake.job import EXIT_FAIL, EXIT_RETRY, JobRequest, load_error, load_result, save_request
+from boostline.lake.manifest import read_ref
+from boostline.lake.plan import plan_ingest
+from boostline.lake.store import Store
+from boostline.local.layout import Stack, spark_env
+from boostline.spark.failures import explain
+from tests.spark.lab import DAY, GOOD_ROWS, Lab, csv, dataset_of
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def files(store: Store) -> Lab:
+    """A lake to land files in; no session of this process is needed."""
+    return Lab(None, store)  # type: ignore[arg-type]
+
+
+def ingest_request(files: Lab) -> JobRequest:
+    plan = plan_ingest(files.store, dataset_of(), date.fromisoformat(DAY))
+    return files.request("ingest", dataset_of(), DAY, targets=plan.stale)
+
+
+def command(address: str, *options: str) -> list[str]:
+    submit = str(Path(sys.executable).with_name("spark-submit"))
+    return [submit, "--master", "local[1]", *options, str(ROOT / "jobs/ingest.py"), "--request", address]
+
+
+@pytest.fixture
+def env(s3: Stack, store: Store) -> dict[str, str]:
+    return {**spark_env(s3), "BOOSTLINE_LAKE": store.settings.lake}
+
+
+def submit(address: str, env: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(address, *options), env=env, capture_output=True, text=True, timeout=180, check=False)
+
+
+def test_a_job_leaves_its_result_and_what_spark_applied(files: Lab, env: dict[str, str]) -> None:
+    files.land_all()
+    request = ingest_request(files)
+    done = submit(save_request(files.store, request), env, "--conf", "spark.driver.memory=700m")
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = load_result(files.store, request.dataset.name, request.attempt)
+    assert result and {ref.table for ref in result.refs} == {"readings", "sites"}
+    assert read_ref(files.store, result.refs[0]).attempt == request.attempt
+    assert result.spark["driver_memory"] == "700m" and result.spark["master"] == "local[1]"
+    assert result.seconds["total"] > 0
+    assert env["AWS_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
+
+
+def test_bad_data_ends_with_65_and_says_why(files: Lab, env: dict[str, str]) -> None:
+    files.land_all(csv(header="id,site"))
+    request = ingest_request(files)
+    done = submit(save_request(files.store, request), env)
+    error = load_error(files.store, request)
+    assert done.returncode == EXIT_FAIL and isinstance(error, DataInvalid)
+    assert "lacks the column(s) power, state, at, load" in str(error)
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_dead_master_ends_with_75_at_once(files: Lab, env: dict[str, str]) -> None:
+    files.land_all()
+    request = ingest_request(files)
+    start = time.monotonic()
+    done = submit(save_request(files.store, request), env, "--master", "spark://127.0.0.1:9")
+    error = load_error(files.store, request)
+    assert done.returncode == EXIT_RETRY and isinstance(error, SparkLost) and "spark://127.0.0.1:9" in str(error)
+    assert time.monotonic() - start < 60
+
+
+def test_s3_down_ends_with_75(files: Lab, env: dict[str, str]) -> None:
+    dead = {**env, "BOOSTLINE_S3_ENDPOINT": "http://127.0.0.1:9"}
+    done = submit(files.store.uri("clean/meters/attempts/x/request.json"), dead)
+    assert done.returncode == EXIT_RETRY and "S3 at http://127.0.0.1:9 does not answer" in done.stdout
+
+
+def test_a_full_scratch_disk_is_told(files: Lab, env: dict[str, str], full_disk: Path) -> None:
+    files.land_all(csv([f"{n},s{n * 7919 % 10007},{n}.5,on,,{n * n}" for n in range(60_000)]))
+    request = ingest_request(files)
+    scratch = {**env, "SPARK_LOCAL_DIRS": str(full_disk)}
+    done = submit(save_request(files.store, request), scratch, "--conf", "spark.task.maxFailures=1")
+    error = load_error(files.store, request)
+    assert done.returncode == EXIT_FAIL and isinstance(error, EnvironmentUnfit), done.stderr[-3000:]
+    assert "scratch folder is full" in str(error)
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 512 KiB."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(tmp_path)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield tmp_path
+    subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize("victim", ["task", "jvm"])
+def test_a_killed_task_leaves_no_driver(files: Lab, env: dict[str, str], victim: str) -> None:
+    files.land_all(csv([row.replace(row.split(",")[0], str(n), 1) for n, row in enumerate(GOOD_ROWS * 2000)]))
+    address = save_request(files.store, ingest_request(files))
+    code = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
+    task = subprocess.Popen(
+        [sys.executable, "-c", code, *command(address)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    family = _wait_for_driver(task)
+    (family[0] if victim == "jvm" else psutil.Process(task.pid)).kill()
+    _, alive = psutil.wait_procs(family, timeout=15)
+    for process in [*alive, psutil.Process(task.pid)] if task.poll() is None else alive:
+        process.kill()
+    task.wait(10)
+    assert not alive
+
+
+def _wait_for_driver(task: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """JVM and Python driver, once the driver runs."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        family = psutil.Process(task.pid).children(recursive=True)
+        if any("python" in item.name() and item.ppid() != task.pid for item in family):
+            time.sleep(2)  # so that it has tied itself
+            return psutil.Process(task.pid).children(recursive=True)
+        time.sleep(0.2)
+    raise AssertionError("the driver did not start")
+
+
+def test_wrong_use_is_refused_without_spark(env: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "jobs/ingest.py"), "--request", "/etc/passwd"],
+        env={**os.environ, **env}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "must look like s3://" in done.stderr
+
+
+MEANINGS: list[tuple[str, type[BoostlineError], str]] = [
+    ("java.io.IOException: No space left on device", EnvironmentUnfit, "scratch folder is full"),
+    ("[FAILED_READ_FILE] file s3a://lake/x/raw/a.csv.gz.\njava.io.EOFException: Unexpected end of input stream",
+     DataInvalid, "s3://lake/x/raw/a.csv.gz is truncated or corrupt"),
+    ("org.apache.hadoop.fs.s3a.RemoteFileChangedException: open `s3a://lake/a.csv': Change reported", InputChanged,
+     "s3://lake/a.csv changed"),
+    ("Job aborted: ExecutorLostFailure (executor 1 exited)", SparkLost, "lost its driver"),
+    ("Master removed our application: FAILED", SparkLost, "lost its driver"),
+    ("java.lang.OutOfMemoryError: Java heap space", SparkLost, "ran out of memory"),
+    ("org.apache.hadoop.fs.s3a.AWSClientIOException: getFileStatus on s3a://lake/k: Connect refused", StoreUnavailable,
+     "S3 failed while Spark worked with it (s3://lake/k)"),
+    ("java.nio.file.AccessDeniedException: s3a://lake/k: Forbidden", StoreUnsuitable, "S3 refuses Spark's keys"),
+    ("UnknownStoreException: `s3a://nowhere/': Bucket does not exist", StoreUnsuitable, "no such bucket"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "kind", "message"), MEANINGS)
+def test_what_spark_says_becomes_what_a_person_reads(text: str, kind: type[BoostlineError], message: str) -> None:
+    error = explain(RuntimeError(text))
+    assert type(error) is kind and message in str(error) and error.remedy
+
+
+def test_a_bug_stays_a_bug() -> None:
+    assert explain(KeyError("column")) is None
