@@ -16,6 +16,7 @@ from tests.e2e.conftest import World, days_to, readings
 
 DAY = date(2024, 6, 20)
 BIG = "meters_big"
+COPIES = 1000
 
 
 def spark_processes(world: World, dataset: str) -> list[psutil.Process]:
@@ -50,7 +51,7 @@ def big(world: World, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp / "readings.csv"
     with path.open("w") as file:
         file.write(head + "\n")
-        for copy in range(3000):
+        for copy in range(COPIES):
             file.writelines(f"{DAY},{copy * 12 + int(m)},{rest}\n" for m, rest in (r.split(",", 2)[1:] for r in rows))
     assert world.cli("land", BIG, str(path), "--date", DAY.isoformat()).code == 0
     return BIG
@@ -91,7 +92,7 @@ def test_a_killed_driver_is_retried_and_publishes_once(world: World, big: str) -
     manifest, _ = read_current(world.store, "clean", big, "readings", DAY.isoformat())
     attempts = {key.removeprefix(folder).split("/")[0] for key in written()}
     assert manifest.attempt in attempts
-    assert manifest.rows["rows"] == 3000 * 288
+    assert manifest.rows["rows"] == COPIES * 288
     published = [name for name in attempts if any(world.store.list(f"{folder}{name}/result.json"))]
     assert published == [manifest.attempt]
 

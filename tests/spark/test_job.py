@@ -63,7 +63,7 @@ def test_a_job_leaves_its_result_and_what_spark_applied(files: Lab, env: dict[st
     request = ingest_request(files)
     done = submit(save_request(files.store, request), env, "--conf", "spark.driver.memory=700m")
     assert done.returncode == 0, done.stderr[-3000:]
-    result = load_result(files.store, request.dataset.name, request.attempt)
+    result = load_result(files.store, "clean", "meters", request.attempt)
     assert result and {ref.table for ref in result.refs} == {"readings", "sites"}
     assert read_ref(files.store, result.refs[0]).attempt == request.attempt
     assert result.spark["driver_memory"] == "700m" and result.spark["master"] == "local[1]"
