@@ -98,7 +98,7 @@ def _split_by_day(rows: Iterator[list[str]], folder: Path) -> None:
         by_day.setdefault(date(int(row[year]), int(row[month]), int(row[day])), []).append(row)
     for when, found in by_day.items():
         with (folder / f"{when}.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([header, *found])
+            csv.writer(file, lineterminator="\n").writerows([header, *found])
 
 
 def _packaged(name: str) -> bytes:
