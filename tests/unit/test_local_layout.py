@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -13,6 +15,13 @@ from boostline.local.ports import Ports
 from boostline.local.services import ALL, services
 from boostline.local.spark_conf import write_spark_conf
 from boostline.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """What a test puts into the environment is gone after it."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture
@@ -95,8 +104,6 @@ def test_a_client_in_another_terminal_finds_the_stack(stack: Stack, monkeypatch:
     assert settings.airflow_url == stack.airflow_url
     assert settings.home == stack.home
     assert os.environ["AWS_SECRET_ACCESS_KEY"] == read_secrets(stack)["AWS_SECRET_ACCESS_KEY"]
-    for name in stack.env:
-        monkeypatch.setenv(name, "")  # so that leaving the test restores them
 
 
 def test_what_a_person_set_wins_and_keys_stay_with_their_endpoint(
