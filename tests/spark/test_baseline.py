@@ -23,7 +23,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "tree": {"baseline": {"kind": "tree", "max_depth": 3, "encoding": "ordinal"}},
     "logistic": {**LATE, "baseline": {"kind": "logistic"}},
     "binary tree": {**LATE, "baseline": {"kind": "tree", "max_depth": 3}},
-    "multinomial": {**CLASSES, "split": LATE["split"]},
+    "multinomial": {**CLASSES, "split": LATE["split"], "baseline": {"kind": "logistic", "max_iterations": 10}},
 }
 
 
@@ -53,7 +53,8 @@ def test_baseline_is_measured_on_every_split(lab: Lab, kind: str) -> None:
     predictions = read_parquet(lab.store, keys)
     assert predictions.column_names == ["data_date", "_id_id", "_label", "prediction"]
     assert predictions["_id_id"].to_pylist() == list(range(1, manifest.rows["test"] + 1))
-    assert PipelineModel.load(lab.store.uri(folder + "pipeline", "s3a")).stages
+    if kind == "linear one-hot":
+        assert len(PipelineModel.load(lab.store.uri(folder + "pipeline", "s3a")).stages) == 4
 
 
 def test_baseline_repeats_to_the_hash(lab: Lab) -> None:

@@ -210,7 +210,10 @@ def _client(settings: Settings) -> S3Client:
         max_pool_connections=2 * PARALLEL_REQUESTS,
         s3={"addressing_style": "path" if settings.s3_endpoint else "auto"},
     )
-    return boto3.client("s3", endpoint_url=settings.s3_endpoint, region_name=settings.s3_region, config=config)
+    # A session of its own: boto3's default one keeps the keys that it first saw.
+    return boto3.session.Session().client(
+        "s3", endpoint_url=settings.s3_endpoint, region_name=settings.s3_region, config=config
+    )
 
 
 def _bare(etag: str) -> str:

@@ -77,6 +77,8 @@ class SparkJob(SparkSubmitOperator):
         )
         refs = plan.current
         if plan.stale:
+            # A store without conditional writes would lose one of two racing runs, so it is refused before any work.
+            store.probe()
             # Clean rows hold nothing of the form, so an experiment publishes them like any run.
             request = JobRequest(
                 job="ingest",

@@ -56,7 +56,8 @@ def spark_session(app_name: str) -> Iterator[Any]:
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     done, starved = threading.Event(), threading.Event()
-    threading.Thread(target=_stop_when_starved, args=(spark, done, starved), daemon=True).start()
+    watcher = threading.Thread(target=_stop_when_starved, args=(spark, done, starved), daemon=True)
+    watcher.start()
     try:
         yield spark
     except Exception as error:
@@ -68,6 +69,7 @@ def spark_session(app_name: str) -> Iterator[Any]:
         raise
     finally:
         done.set()
+        watcher.join()
         spark.stop()
 
 

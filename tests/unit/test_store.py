@@ -1,0 +1,97 @@
+"""Faults of the store, each as a person meets it: refused keys, no bucket, nobody there, no conditional writes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from boostline.errors import DataMissing, StoreUnavailable, StoreUnsuitable
+from boostline.lake.store import NotFound, PreconditionFailed, Store
+
+
+def test_a_fit_store_passes_the_probe_and_keeps_nothing_of_it(store: Store) -> None:
+    store.probe()
+    assert list(store.list("")) == []
+
+
+def test_conditions_hold(store: Store) -> None:
+    etag = store.put_if("key", b"one", None)
+    with pytest.raises(PreconditionFailed):
+        store.put_if("key", b"two", None)
+    with pytest.raises(PreconditionFailed):
+        store.put_if("key", b"two", "0" * 32)
+    assert store.get("key") == (b"one", etag)
+    assert store.get("key")[1] != store.put_if("key", b"two", etag)
+
+
+def test_what_is_not_there(store: Store) -> None:
+    with pytest.raises(NotFound):
+        store.get("nothing")
+    store.put("empty", b"")
+    with pytest.raises(DataMissing, match=r"empty is empty"):
+        store.get_start("empty", 10)
+    assert store.get_many(["nothing", "empty"]).keys() == {"empty"}
+
+
+def test_wrong_keys_are_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(StoreUnsuitable, match=r"refuses these keys .*\n.*AWS_SECRET_ACCESS_KEY"):
+        Store(store.settings).probe()
+
+
+def test_no_keys_are_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    with pytest.raises(StoreUnsuitable, match="no S3 keys in the environment"):
+        Store(store.settings).probe()
+
+
+def test_a_missing_bucket_is_told(store: Store) -> None:
+    with pytest.raises(StoreUnsuitable, match=r"no bucket 'lakes'"):
+        Store(store.settings.model_copy(update={"lake": "s3://lakes/x"})).probe()
+
+
+def test_a_dead_store_is_told(store: Store) -> None:
+    with pytest.raises(StoreUnavailable, match=r"http://127.0.0.1:9 does not answer"):
+        Store(store.settings.model_copy(update={"s3_endpoint": "http://127.0.0.1:9"})).probe()
+
+
+@pytest.fixture
+def careless() -> Iterator[str]:
+    """A server that takes every PUT, whatever its conditions, as some S3-compatible ones do."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(200)
+            self.send_header("ETag", '"0123456789abcdef0123456789abcdef"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_DELETE(self) -> None:
+            self.send_response(204)
+            self.end_headers()
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_store_without_conditional_writes_is_refused(store: Store, careless: str) -> None:
+    with pytest.raises(StoreUnsuitable, match="ignores conditional writes"):
+        Store(store.settings.model_copy(update={"s3_endpoint": careless})).probe()
