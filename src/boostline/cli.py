@@ -120,20 +120,14 @@ def runs(
     spec = _dataset(dataset)
     found = AirflowClient(Settings()).runs(f"{spec.name}_train", limit=limit)
     keys = ("partition_key", "state", "run_type", "start_date", "duration", "dag_run_id")
-    rows = [{key: item[key] for key in keys} for item in found]
+    rows = [{key: item[key] for key in keys} | {"date": _run_date(item)} for item in found]
     if as_json:
         return _print_json(rows)
-    table = Table("date", "state", "kind", "started", "seconds", "run")
+    table = Table("date", "state", "kind", "started", "seconds")
+    table.add_column("run", overflow="fold")
     for row in rows:
         seconds = f"{row['duration']:.0f}" if row["duration"] else ""
-        cells = (
-            row["partition_key"],
-            row["state"],
-            row["run_type"],
-            (row["start_date"] or "")[:19],
-            seconds,
-            row["dag_run_id"],
-        )
+        cells = (row["date"], row["state"], row["run_type"], (row["start_date"] or "")[:19], seconds, row["dag_run_id"])
         table.add_row(*(str(cell or "") for cell in cells))
     out.print(table if rows else f"{spec.name}_train has no runs yet")
     return None
@@ -248,6 +242,11 @@ def _day(text: str) -> date:
         return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 (a date has no zone)
     except ValueError:
         raise RunDateInvalid(f"{text!r} is no date", "Write it as YYYY-MM-DD, such as 2013-03-31") from None
+
+
+def _run_date(run: dict[str, Any]) -> str | None:
+    """The data date of a run: its partition key, or what the trigger form said."""
+    return run["partition_key"] or (run["conf"] or {}).get("date")
 
 
 def _conf(changes: list[str] | None, publish: bool) -> dict[str, Any]:
