@@ -95,7 +95,7 @@ class World:
         command = [str(Path(sys.executable).parent / "boostline"), *args]
         return subprocess.Popen(command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def cli(self, *args: str, timeout: float = 300) -> Answer:
+    def cli(self, *args: str, timeout: float = 800) -> Answer:
         """Run `boostline ARGS` to its end."""
         with self.start(*args) as process:
             out, err = process.communicate(timeout=timeout)

@@ -33,7 +33,7 @@ def spark_processes(world: World, dataset: str) -> list[psutil.Process]:
     return found
 
 
-def wait_for(what: str, condition: Callable[[], object], seconds: float = 180) -> object:
+def wait_for(what: str, condition: Callable[[], object], seconds: float = 600) -> object:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():

@@ -158,7 +158,7 @@ def test_a_run_waits_for_its_data(world: World, tmp_path: Path) -> None:
     _wait_for_task(world, "meters_waiting_train", run_id, "report", "success")
 
 
-def _wait_for_run(world: World, dag: str, seconds: float = 240) -> dict[str, object]:
+def _wait_for_run(world: World, dag: str, seconds: float = 600) -> dict[str, object]:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         runs = [run for run in world.client.runs(dag) if run["state"] in ("success", "failed")]
@@ -168,7 +168,7 @@ def _wait_for_run(world: World, dag: str, seconds: float = 240) -> dict[str, obj
     raise AssertionError(f"{dag} has no finished run after {seconds} s")
 
 
-def _wait_for_task(world: World, dag: str, run_id: str, task_id: str, state: str, seconds: float = 240) -> None:
+def _wait_for_task(world: World, dag: str, run_id: str, task_id: str, state: str, seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         states = {task["task_id"]: task["state"] for task in world.client.tasks(dag, run_id)}
