@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import SparkSession
 
-from boostline.local.layout import Stack
+from boostline.lake.store import Store
+from boostline.local.layout import BUCKET, Stack
+from boostline.settings import Settings
 from boostline.spark.session import spark_session
-from tests.spark.lab import Lab
+from tests.spark.lab import Lab, dataset_of
 
 
 @pytest.fixture(scope="session")
@@ -21,13 +23,24 @@ def spark(s3: Stack) -> Iterator[SparkSession]:
         patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
         patch.setenv("JAVA_HOME", str(s3.java_home))
         patch.setenv("PYSPARK_PYTHON", sys.executable)
-        patch.setenv("PYSPARK_SUBMIT_ARGS", "--master local[2] --driver-memory 2g pyspark-shell")
+        # For a handful of rows, compiling them a program costs more than it gains; test_job runs with it.
+        plain = "--conf spark.sql.codegen.wholeStage=false --conf spark.sql.codegen.factoryMode=NO_CODEGEN"
+        patch.setenv("PYSPARK_SUBMIT_ARGS", f"--master local[2] --driver-memory 2g {plain} pyspark-shell")
         patch.delenv("SPARK_HOME", raising=False)
         with spark_session("tests") as session:
             yield session
     assert "PYSPARK_SUBMIT_ARGS" not in os.environ
 
 
+@pytest.fixture(scope="session")
+def good(spark: SparkSession, s3: Stack) -> Lab:
+    """A lake with good rows, ingested; tests that only featurize share it."""
+    lab = Lab(spark, Store(Settings(lake=f"s3://{BUCKET}/good", s3_endpoint=s3.s3_endpoint)))
+    lab.land_all()
+    lab.ingest(dataset_of())
+    return lab
+
+
 @pytest.fixture
-def lab(spark: SparkSession, store) -> Lab:
+def lab(spark: SparkSession, store: Store) -> Lab:
     return Lab(spark, store)
