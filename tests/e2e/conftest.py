@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -148,8 +149,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     for name, changes in DATASETS.items():
         values = {"name": name, "margin": 0.0, "missing": "skip", "timeout": 10} | changes
         (datasets / f"{name}.yaml").write_text(METERS.format(**values))
-    os.environ["BOOSTLINE_RETRY_SECONDS"] = "1"
-    with running_stack(home=home, ports=free_ports(), datasets=datasets) as stack:
+    with (
+        mock.patch.dict(os.environ, {"BOOSTLINE_RETRY_SECONDS": "1"}),
+        running_stack(home=home, ports=free_ports(), datasets=datasets) as stack,
+    ):
         env = {**os.environ, **stack.env, "COLUMNS": "160"}
         os.environ.update(stack.env)
         settings = Settings()

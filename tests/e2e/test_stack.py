@@ -22,6 +22,8 @@ from boostline.local.places import stack_home
 from boostline.local.ports import HOST, free_ports
 from boostline.local.stack import is_running, make_stack, read_state, running_stack, stop
 
+# Of the checkout, and not of the stack that other tests of the session put into the environment.
+SHARED = stack_home()
 SMALL = ("s3", "spark-master", "spark-worker")
 HOLD = f"""
 import sys, time
@@ -35,14 +37,13 @@ with running_stack(Path(sys.argv[1]), services={SMALL}):
 @pytest.fixture
 def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """The environment of a HOME and ports of one's own, with the checkout's jars and archive."""
-    shared = stack_home()
     for name in [name for name in os.environ if name.startswith(("BOOSTLINE_", "AWS_"))]:
         monkeypatch.delenv(name)
     values = {
         **free_ports().to_env(),
         "BOOSTLINE_HOME": str(tmp_path / "home"),
-        "BOOSTLINE_SPARK_JARS": str(shared / "jars"),
-        "BOOSTLINE_SPARK_CDS": str(shared / "cds"),
+        "BOOSTLINE_SPARK_JARS": str(SHARED / "jars"),
+        "BOOSTLINE_SPARK_CDS": str(SHARED / "cds"),
     }
     for name, value in values.items():
         monkeypatch.setenv(name, value)

@@ -62,4 +62,7 @@ def jvm_flags(stack: Stack, record: str | None = None) -> str:
     # An archive that does not match this JVM or class path is left aside in silence.
     use = f"-Xshare:auto -XX:SharedArchiveFile={stack.cds / ARCHIVE} -Xlog:disable"
     share = f"-XX:DumpLoadedClassList={stack.cds}/{record}.list" if record else use
-    return f"{share} -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.io.tmpdir={stack.scratch}"
+    # Spark generates row code that is larger than the compiler takes by default.
+    return (
+        f"{share} -XX:TieredStopAtLevel=1 -XX:-DontCompileHugeMethods -XX:-UsePerfData -Djava.io.tmpdir={stack.scratch}"
+    )
