@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from boostline.lake.arrow import read_parquet
+from boostline.lake.features import test_raw_keys as raw_keys
 from boostline.lake.manifest import read_current
 from boostline.lake.paths import STAGES
 from tests.e2e.conftest import World, days_to, readings
@@ -55,6 +57,18 @@ def test_the_report_is_one_page_without_outside_requests(world: World, first: di
     assert "Promoted: rmse" in page
     assert "http://" not in page
     assert "https://" not in page
+
+
+def test_the_champion_loads_from_mlflow_and_scores_raw_rows(world: World, first: dict[str, object]) -> None:
+    import mlflow
+
+    mlflow.set_tracking_uri(world.stack.mlflow_uri)
+    model = mlflow.pyfunc.load_model("models:/meters@champion")
+    features, _ = read_current(world.store, "features", "meters", None, "2024-05-10")
+    raw = read_parquet(world.store, raw_keys(features)).to_pandas()
+    predicted = model.predict(raw.drop(columns=["_label", "data_date"])).prediction
+    rmse = float(((predicted - raw._label) ** 2).mean() ** 0.5)
+    assert rmse == pytest.approx(first["candidate"]["metrics"]["test"]["rmse"], rel=1e-9)
 
 
 def test_a_repeat_does_no_work_and_changes_nothing(world: World, first: dict[str, object]) -> None:

@@ -131,10 +131,6 @@ UNFIT: dict[str, tuple[list[str], dict[str, Any], type[Exception], str]] = {
                          DataInvalid, "is none of 0.0, 1.0"),
     "one class": (GOOD_ROWS, {**CLASSES, "label": {"name": "y", "expression": "'same'"}}, DataInvalid,
                   "the train rows hold 1 class(es): same"),
-    "number as category": (GOOD_ROWS, {"features": {"categorical": ["power"]}}, DatasetInvalid,
-                           "features.categorical: power is of type double"),
-    "text as number": (GOOD_ROWS, {"features": {"numeric": ["site"]}}, DatasetInvalid,
-                       "features.numeric: site is of type string"),
 }  # fmt: skip
 
 

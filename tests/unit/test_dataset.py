@@ -75,6 +75,18 @@ def test_shipped_files_are_valid(path: Path) -> None:
         ("features.numeric", ["price"], "['price'] would leak the label"),
         ("features.never", ["area"], "['area'] would leak the label"),
         ("features.derived", {"big": {"ratio": ["area", "people"], "hour": "area"}}, "exactly one of hour"),
+        (
+            "features",
+            {"categorical": ["area"]},
+            "features.categorical: area is of type double; allowed there: boolean, date",
+        ),
+        ("features", {"numeric": ["town"]}, "features.numeric: town is of type string; allowed there: boolean, double"),
+        (
+            "features.derived",
+            {"when": {"hour": "area"}},
+            "derived.when: area is of type double; allowed there: timestamp",
+        ),
+        ("features.derived", {"wide": {"ratio": ["town", "area"]}}, "derived.wide: town is of type string"),
         ("label", {"name": "cost"}, "label: 'cost' is no column"),
         ("joins", ["sales"], "joins: 'sales' is not a reference table"),
         ("tables.sales.daily", False, "exactly one table must be daily"),

@@ -7,6 +7,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from boostline.dataset.sections import (
+    CATEGORICAL_TYPES,
+    NUMERIC_TYPES,
     RESERVED_COLUMNS,
     Baseline,
     Column,
@@ -27,6 +29,7 @@ from boostline.dataset.sections import (
     Wait,
     Window,
     require_known,
+    require_type,
 )
 from boostline.metrics import METRICS_BY_TASK
 
@@ -97,6 +100,7 @@ class Dataset(Section):
         if doubled := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"features: {sorted(doubled)} named twice")
         require_known(names, {*known, *self.features.derived}, "features")
+        self._feature_types_fit()
         require_known(self.features.impute, self.features.numeric, "features.impute")
         used = {*names, *(column for item in self.features.derived.values() for column in item.columns)}
         if leaks := used & {self.label.name, *self.features.never}:
@@ -106,6 +110,17 @@ class Dataset(Section):
         if self.label.expression is None and self.label.name not in known:
             raise ValueError(f"label: {self.label.name!r} is no column; give an expression or one of {sorted(known)}")
         return self
+
+    def _feature_types_fit(self) -> None:
+        types: dict[str, str] = {name: column.type for name, column in self.raw_columns.items()}
+        for name, derived in self.features.derived.items():
+            for column in derived.columns:
+                require_type(column, types[column], derived.source_types, f"features.derived.{name}")
+        types |= {name: derived.type for name, derived in self.features.derived.items()}
+        for name in self.features.categorical:
+            require_type(name, types[name], CATEGORICAL_TYPES, "features.categorical")
+        for name in self.features.numeric:
+            require_type(name, types[name], NUMERIC_TYPES, "features.numeric")
 
     @model_validator(mode="after")
     def _task_fits(self) -> Self:

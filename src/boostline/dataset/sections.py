@@ -14,6 +14,8 @@ ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[mg]$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Task = Literal["regression", "binary", "multiclass"]
+CATEGORICAL_TYPES = frozenset({"string", "boolean", "date", "integer", "long"})
+NUMERIC_TYPES = frozenset({"double", "boolean", "integer", "long"})
 RESERVED_COLUMNS = frozenset({"data_date", "split", "date"})
 
 
@@ -160,6 +162,19 @@ class Derived(Section):
         return next(iter(self.model_fields_set))
 
     @property
+    def type(self) -> str:
+        """The new column's type, as a contract would name it."""
+        return {"concat": "string", "difference": "double", "ratio": "double"}.get(self.operation, "integer")
+
+    @property
+    def source_types(self) -> frozenset[str]:
+        """The types that its columns may have."""
+        numbers, days = frozenset({"integer", "long", "double"}), frozenset({"date", "timestamp"})
+        by_operation = {"hour": frozenset({"timestamp"}), "weekday": days, "month": days}
+        by_operation |= {"difference": numbers, "ratio": numbers}
+        return by_operation.get(self.operation, CATEGORICAL_TYPES)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns it reads."""
         value = getattr(self, self.operation)
@@ -286,6 +301,12 @@ class Spark(Section):
     cores_max: int = Field(2, ge=1, description="Cores of the whole application")
     shuffle_partitions: int = Field(4, ge=1)
     timeout_minutes: float = Field(60, gt=0, description="A Spark task that takes longer is ended")
+
+
+def require_type(name: str, found: str, allowed: frozenset[str], what: str) -> None:
+    """Refuse a column whose type does not suit its place."""
+    if found not in allowed:
+        raise ValueError(f"{what}: {name} is of type {found}; allowed there: {', '.join(sorted(allowed))}")
 
 
 def require_known(names: Any, known: Any, what: str) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from boostline.dataset import Dataset
 from boostline.errors import BoostlineError
 from boostline.lake import paths
-from boostline.lake.manifest import Ref, Stage
+from boostline.lake.manifest import Manifest, Ref, Stage
 from boostline.lake.store import NotFound, Store
 
 JobName = Literal["ingest", "featurize", "baseline"]
@@ -32,6 +32,26 @@ class Target(BaseModel):
     fingerprint: str
     expected_etag: str | None = Field(description="Of current.json, read before the inputs; none where there is none")
     inputs: dict[str, str] = Field(description="Raw key → ETag, or upstream partition → identity")
+
+    def manifest(self, stage: Stage, dataset: str, attempt: str, **written: Any) -> Manifest:
+        """The manifest of an attempt at this target.
+
+        Args:
+            stage: The stage.
+            dataset: Its name.
+            attempt: The attempt's name.
+            written: What it wrote: `files`, `rows`, `columns`, `row_hash` and `details`, as `Manifest` has them.
+        """
+        return Manifest(
+            stage=stage,
+            dataset=dataset,
+            table=self.table,
+            partition=self.partition,
+            attempt=attempt,
+            fingerprint=self.fingerprint,
+            inputs=self.inputs,
+            **written,
+        )
 
 
 class JobRequest(BaseModel):

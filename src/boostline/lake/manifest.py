@@ -169,11 +169,11 @@ def publish(store: Store, manifest: Manifest, expected_etag: str | None, *, to_c
 
 
 def attempt_files(store: Store, folder: str) -> list[FileEntry]:
-    """The data files that an attempt wrote below a folder of its own, committer's markers left out."""
+    """The data files that an attempt wrote below a folder of its own; requests and committer's markers left out."""
     return [
         FileEntry(key=item.key, size=item.size, etag=item.etag)
         for item in store.list(folder)
-        if not item.key.rsplit("/", 1)[-1].startswith(("_", ".")) and "/__magic" not in item.key
+        if not item.key.rsplit("/", 1)[-1].startswith(("_", ".", "request.json")) and "/__magic" not in item.key
     ]
 
 

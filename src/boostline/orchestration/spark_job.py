@@ -11,7 +11,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk.exceptions import AirflowException
 
 from boostline.dataset import Dataset
-from boostline.errors import EnvironmentUnfit, SparkLost
+from boostline.errors import EnvironmentUnfit, FailError, SparkLost
 from boostline.lake.job import (
     STAGE_OF_JOB,
     JobName,
@@ -181,11 +181,11 @@ def pull(context: Any, task_id: str) -> Any:
     """What an earlier task of this run handed on.
 
     Raises:
-        SparkLost: The task handed nothing on.
+        FailError: The task handed nothing on.
     """
     handed = context["ti"].xcom_pull(task_ids=task_id)
     if handed is None:
-        raise SparkLost(f"task {task_id} of this run handed nothing on", f"Clear {task_id}, so that it runs again")
+        raise FailError(f"task {task_id} of this run handed nothing on", f"Clear {task_id}, so that it runs again")
     return handed
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from boostline.dataset import Dataset
 from boostline.lake import paths
 from boostline.lake.job import Target
-from boostline.lake.manifest import Manifest, Ref, publish, read_ref, read_refs
+from boostline.lake.manifest import FileEntry, Manifest, Ref, publish, read_ref, read_refs
 from boostline.lake.plan import WindowRefs
 from boostline.lake.store import Store
 from boostline.reporting.page import render_page
@@ -56,23 +56,18 @@ def write_report(store: Store, facts: RunFacts, target: Target, attempt: str) ->
         folder + "report.html": render_page(facts.dataset, result).encode(),
     }
     etags = store.put_many(bodies.items())
-    files = [
-        {"key": key, "size": len(body), "etag": etag} for (key, body), etag in zip(bodies.items(), etags, strict=True)
-    ]
-    manifest = Manifest.model_validate(
-        {
-            "stage": "report",
-            "dataset": facts.dataset.name,
-            "partition": facts.day.isoformat(),
-            "attempt": attempt,
-            "fingerprint": target.fingerprint,
-            "inputs": target.inputs,
-            "files": files,
-            "rows": {},
-            "columns": {},
-            "row_hash": hashlib.sha256(bodies[folder + "run.json"]).hexdigest(),
-            "details": {"passed": result["gate"]["passed"], "promoted": result["promoted"]},
-        }
+    manifest = target.manifest(
+        "report",
+        facts.dataset.name,
+        attempt,
+        files=[
+            FileEntry(key=key, size=len(body), etag=etag)
+            for (key, body), etag in zip(bodies.items(), etags, strict=True)
+        ],
+        rows={},
+        columns={},
+        row_hash=hashlib.sha256(bodies[folder + "run.json"]).hexdigest(),
+        details={"passed": result["gate"]["passed"], "promoted": result["promoted"]},
     )
     return publish(store, manifest, target.expected_etag, to_current=facts.publish)
 

@@ -69,14 +69,11 @@ def run_baseline(spark: SparkSession, store: Store, request: JobRequest) -> list
     with step("publish"):
         row_hash = _write(store, request, table, describe(model, transform), metrics)
         details = {"kind": dataset.baseline.kind, "metrics": metrics, "spark": applied_settings(spark)}
-        manifest = Manifest(
-            stage="baseline",
-            dataset=dataset.name,
-            partition=target.partition,
-            attempt=request.attempt,
-            fingerprint=target.fingerprint,
-            inputs=target.inputs,
-            files=[item for item in attempt_files(store, request.folder) if not item.key.endswith("/request.json")],
+        manifest = target.manifest(
+            "baseline",
+            dataset.name,
+            request.attempt,
+            files=attempt_files(store, request.folder),
             rows={name: len(scored[name].label) for name in ("train", "valid", "test")},
             columns={"prediction": "array<double>" if dataset.task == "multiclass" else "double"},
             row_hash=row_hash,

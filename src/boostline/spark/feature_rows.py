@@ -12,13 +12,10 @@ from boostline.dataset import Dataset
 from boostline.dataset.sections import Derived, FirstRowsSplit, HashSplit
 from boostline.errors import DatasetInvalid
 from boostline.lake.features import DATA_DATE, LABEL
-from boostline.spark.contract import SPARK_TYPES
 
 TEXT_PREFIX = "_text_"
 NUMBER_PREFIX = "_number_"
 LABEL_TEXT = "_label_text"
-
-_WHOLE = ("int", "bigint")
 
 
 def newest_by_id(rows: DataFrame, id_columns: list[str]) -> DataFrame:
@@ -58,21 +55,11 @@ def with_label(rows: DataFrame, dataset: Dataset) -> DataFrame:
 
 
 def with_features(rows: DataFrame, dataset: Dataset) -> DataFrame:
-    """Add `_text_<name>` for each categorical feature and `_number_<name>` for each numeric one.
-
-    Raises:
-        DatasetInvalid: A column's type does not suit its place among the features.
-    """
+    """Add `_text_<name>` for each categorical feature and `_number_<name>` for each numeric one."""
     features = dataset.features
     source = {name: F.col(f"`{name}`") for name in dataset.raw_columns}
-    types = {name: SPARK_TYPES[column.type] for name, column in dataset.raw_columns.items()}
     for name, derived in features.derived.items():
-        source[name] = _derive(derived, source, types)
-        types[name] = {"concat": "string", "difference": "double", "ratio": "double"}.get(derived.operation, "int")
-    for name in features.categorical:
-        _require_type(dataset, name, types[name], ("string", "boolean", "date", *_WHOLE), "categorical")
-    for name in features.numeric:
-        _require_type(dataset, name, types[name], ("double", "boolean", *_WHOLE), "numeric")
+        source[name] = _derive(derived, source)
     return rows.select(
         "*",
         *[source[name].cast("string").alias(TEXT_PREFIX + name) for name in features.categorical],
@@ -126,7 +113,7 @@ def _first_rows(rows: DataFrame, split: FirstRowsSplit, order: list[str]) -> Dat
     return rows.withColumn("split", F.when(within("test"), "test").when(within("valid"), "valid").otherwise("train"))
 
 
-def _derive(derived: Derived, source: dict[str, Column], types: dict[str, str]) -> Column:
+def _derive(derived: Derived, source: dict[str, Column]) -> Column:
     columns = [source[name] for name in derived.columns]
     match derived.operation:
         case "hour":
@@ -142,11 +129,3 @@ def _derive(derived: Derived, source: dict[str, Column], types: dict[str, str]) 
         case _:
             texts = [part for column in columns for part in (F.lit("|"), column.cast("string"))]
             return F.concat(*texts[1:])
-
-
-def _require_type(dataset: Dataset, name: str, found: str, allowed: tuple[str, ...], place: str) -> None:
-    if found not in allowed:
-        raise DatasetInvalid(
-            f"dataset {dataset.name}: features.{place}: {name} is of type {found}; allowed there: {', '.join(allowed)}",
-            "Derive a column of such a type from it, or change the column's type",
-        )

@@ -13,7 +13,7 @@ from boostline.dataset import Dataset
 from boostline.errors import DataInvalid
 from boostline.lake.features import DATA_DATE, ID_PREFIX, LABEL
 from boostline.lake.job import JobRequest
-from boostline.lake.manifest import Manifest, Ref, attempt_files, publish, read_refs
+from boostline.lake.manifest import Ref, attempt_files, publish, read_refs
 from boostline.lake.plan import window_days
 from boostline.lake.store import Store
 from boostline.spark.contract import clean_types
@@ -73,14 +73,11 @@ def run_featurize(spark: SparkSession, store: Store, request: JobRequest) -> lis
     with step("audit"):
         by_split, row_hash = _audit(spark, store, request, flat, counts)
     with step("publish"):
-        manifest = Manifest(
-            stage="features",
-            dataset=dataset.name,
-            partition=target.partition,
-            attempt=request.attempt,
-            fingerprint=target.fingerprint,
-            inputs=target.inputs,
-            files=[item for item in attempt_files(store, request.folder) if not item.key.endswith("/request.json")],
+        manifest = target.manifest(
+            "features",
+            dataset.name,
+            request.attempt,
+            files=attempt_files(store, request.folder),
             rows={
                 **by_split,
                 "no_label": counts.no_label,

@@ -136,14 +136,10 @@ def _ingest_table(
         _audit(spark, store, request, name, counted, written)
     ignored = ignored_columns(table, files)
     return [
-        Manifest(
-            stage="clean",
-            dataset=dataset.name,
-            table=name,
-            partition=target.partition,
-            attempt=request.attempt,
-            fingerprint=target.fingerprint,
-            inputs=target.inputs,
+        target.manifest(
+            "clean",
+            dataset.name,
+            request.attempt,
             files=written.get(target.partition, []),
             rows={"rows": item.good, "quarantined": item.bad, "duplicates": item.duplicates},
             columns=clean_types(table),

@@ -98,13 +98,10 @@ def train_model(
     etags = store.put_many((folder + name, body) for name, body in files.items())
     example = raw_sample(store, source, list(needed_columns(dataset)))
     tracked = track(settings, info, files, example=example, attempt=attempt, publish=publish, tags=tags)
-    manifest = Manifest(
-        stage="model",
-        dataset=dataset.name,
-        partition=target.partition,
-        attempt=attempt,
-        fingerprint=target.fingerprint,
-        inputs=target.inputs,
+    manifest = target.manifest(
+        "model",
+        dataset.name,
+        attempt,
         files=[
             FileEntry(key=folder + name, size=len(body), etag=etag)
             for (name, body), etag in zip(files.items(), etags, strict=True)
