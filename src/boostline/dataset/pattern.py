@@ -12,10 +12,6 @@ def check_pattern(pattern: str) -> None:
         ValueError: Says which construct is outside the common subset.
     """
     body = pattern.removesuffix("$") if not pattern.endswith("\\$") else pattern
-    try:
-        compiled = re.compile(body)
-    except re.error as error:
-        raise ValueError(f"replace: {pattern!r} is no regular expression: {error}") from error
     for construct, name in (
         (r"(?<!\\)\(\?", "(?...) groups"),
         (r"\\[1-9]", "back-references"),
@@ -30,6 +26,10 @@ def check_pattern(pattern: str) -> None:
             raise ValueError(f"replace: {pattern!r} uses {name}, which Spark and Arrow read differently")
     if re.search(r"(?<!\\)\.", re.sub(r"\[[^\]]*\]", "", body)):
         raise ValueError(f"replace: {pattern!r} uses `.`; write a set such as [^,] instead")
+    try:
+        compiled = re.compile(body)
+    except re.error as error:
+        raise ValueError(f"replace: {pattern!r} is no regular expression: {error}") from error
     if compiled.match(""):
         raise ValueError(f"replace: {pattern!r} matches the empty text")
 

@@ -169,9 +169,9 @@ class Derived(Section):
     @property
     def source_types(self) -> frozenset[str]:
         """The types that its columns may have."""
-        numbers, days = frozenset({"integer", "long", "double"}), frozenset({"date", "timestamp"})
+        days = frozenset({"date", "timestamp"})
         by_operation = {"hour": frozenset({"timestamp"}), "weekday": days, "month": days}
-        by_operation |= {"difference": numbers, "ratio": numbers}
+        by_operation |= {"difference": NUMERIC_TYPES, "ratio": NUMERIC_TYPES}
         return by_operation.get(self.operation, CATEGORICAL_TYPES)
 
     @property

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from pyspark.ml import Pipeline, PipelineModel
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.ml import Pipeline
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from boostline.dataset import Dataset
@@ -19,7 +18,7 @@ from boostline.lake.job import JobRequest
 from boostline.lake.manifest import Manifest, Ref, attempt_files, publish, read_ref
 from boostline.lake.store import Store
 from boostline.metrics import choose_threshold, evaluate
-from boostline.spark.baseline_model import INDEX_PREFIX, build_stages, describe, predicted
+from boostline.spark.baseline_model import INDEX_PREFIX, VECTOR, build_stages, describe, predicted
 from boostline.spark.paths import read_files
 from boostline.spark.session import applied_settings
 from boostline.spark.steps import step
@@ -46,28 +45,22 @@ def run_baseline(spark: SparkSession, store: Store, request: JobRequest) -> list
     with step("plan"):
         source = read_ref(store, request.reads[0])
         transform = Transform.loads(store.get(transform_key(source))[0])
-        rows = _read_rows(spark, store, source, transform).persist()
-    with step("fit"):
-        model = Pipeline(stages=build_stages(dataset, transform)).fit(rows.where("split = 'train'"))
-    with step("predict"), ThreadPoolExecutor(1) as pool:
-        saving = pool.submit(lambda: model.write().save(store.uri(f"{request.folder}pipeline", "s3a")))
-        table = _predict(model, rows, dataset, transform)
-        saving.result()
+        rows = _read_rows(spark, store, source, transform)
+    tasks = 1 + sum(source.rows[split] for split in ("train", "valid", "test")) // ROWS_PER_TASK
+    model, table = _fit_and_predict(rows, F.col("split") == "train", dataset, transform, tasks)
     scored = _by_split(table, dataset, bool(source.details.get("test_is_valid")))
     threshold = 0.5
     if dataset.task == "binary":
         threshold = choose_threshold(scored["valid"].label, scored["valid"].prediction, dataset.model.threshold)
     if dataset.baseline.in_sample:
-        with step("fit in sample"):
-            whole = Pipeline(stages=build_stages(dataset, transform)).fit(rows)
-            scored["in_sample"] = _scored(_predict(whole, rows, dataset, transform), dataset)
-    rows.unpersist()
+        _, whole = _fit_and_predict(rows, F.lit(True), dataset, transform, tasks)
+        scored["in_sample"] = _scored(whole, dataset)
     metrics = {
         name: evaluate(dataset.task, part.label, part.prediction, threshold=threshold, classes=transform.classes)
         for name, part in scored.items()
     }
     with step("publish"):
-        row_hash = _write(store, request, table, describe(model, transform), metrics)
+        row_hash = _write(store, request, table, describe(model, dataset, transform), metrics)
         details = {"kind": dataset.baseline.kind, "metrics": metrics, "spark": applied_settings(spark)}
         manifest = target.manifest(
             "baseline",
@@ -94,7 +87,6 @@ def _read_rows(spark: SparkSession, store: Store, source: Manifest, transform: T
     rows = parts[0]
     for part in parts[1:]:
         rows = rows.unionByName(part)
-    size = sum(source.rows[split] for split in ("train", "valid", "test"))
     indexed = [
         F.coalesce(F.col(name), F.lit(len(values)))
         .cast("double")
@@ -104,23 +96,39 @@ def _read_rows(spark: SparkSession, store: Store, source: Manifest, transform: T
     labels = {"ml_attr": {"type": "nominal", "num_vals": len(transform.classes) or 2}}
     label = F.col(LABEL).alias(LABEL, metadata={} if transform.task == "regression" else labels)
     others = [name for name in source.columns if name not in {LABEL, *transform.categorical}]
-    return rows.select(*others, "split", label, *indexed).coalesce(1 + size // ROWS_PER_TASK)
+    return rows.select(*others, "split", label, *indexed)
 
 
-def _predict(model: PipelineModel, rows: DataFrame, dataset: Dataset, transform: Transform) -> Any:
-    """All rows' split, label and prediction as an Arrow table; date and id of the test rows, which are written."""
+def _fit_and_predict(
+    rows: DataFrame, learn: Column, dataset: Dataset, transform: Transform, tasks: int
+) -> tuple[Any, Any]:
+    """Fit on the rows to learn from, in so many tasks, and predict all rows.
+
+    Returns:
+        The fitted model; all rows' split, label and prediction as an Arrow table, and date and id of the test rows,
+        which are written.
+    """
+    *prepare, estimator = build_stages(dataset, transform)
     is_test = F.col("split") == "test"
     keys = [DATA_DATE, *[name for name in rows.columns if name.startswith(ID_PREFIX)]]
-    return (
-        model.transform(rows)
-        .select(
-            *[F.when(is_test, F.col(f"`{name}`")).alias(name) for name in keys],
-            "split",
-            LABEL,
-            predicted(dataset, transform).alias("prediction"),
+    with step("prepare"):
+        vectors = Pipeline(stages=prepare).fit(rows.where(learn)).transform(rows).select(*keys, "split", LABEL, VECTOR)
+        vectors.persist()
+    with step("fit"):
+        model = estimator.fit(vectors.where(learn).coalesce(tasks))
+    with step("predict"):
+        table = (
+            model.transform(vectors)
+            .select(
+                *[F.when(is_test, F.col(f"`{name}`")).alias(name) for name in keys],
+                "split",
+                LABEL,
+                predicted(dataset, transform).alias("prediction"),
+            )
+            .toArrow()
         )
-        .toArrow()
-    )
+    vectors.unpersist()
+    return model, table
 
 
 def _by_split(table: Any, dataset: Dataset, test_is_valid: bool) -> dict[str, Scored]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pyspark.ml import PipelineModel
 from pyspark.ml.classification import DecisionTreeClassifier, LogisticRegression
 from pyspark.ml.feature import Imputer, OneHotEncoder, VectorAssembler
 from pyspark.ml.functions import vector_to_array
@@ -20,11 +19,12 @@ from boostline.transform import Transform
 INDEX_PREFIX = "_index_"
 _ONE_HOT_PREFIX = "_onehot_"
 _FILLED_PREFIX = "_filled_"
-_VECTOR = "_vector"
+VECTOR = "_vector"
 
 
 def build_stages(dataset: Dataset, transform: Transform) -> list[Any]:
-    """Unfitted stages: codes one-hot (unknown is all zeros) or as numbers, means for missing numbers, the model."""
+    """Unfitted stages: codes one-hot (unknown is all zeros) or as numbers, means for missing numbers, all of them as one
+    vector; the last stage is the model."""
     stages: list[Any] = []
     inputs = [INDEX_PREFIX + name for name in transform.categorical]
     if inputs and dataset.baseline.encoding == "onehot":
@@ -35,7 +35,7 @@ def build_stages(dataset: Dataset, transform: Transform) -> list[Any]:
         filled = [_FILLED_PREFIX + name for name in numbers]
         stages.append(Imputer(strategy="mean", inputCols=numbers, outputCols=filled))
         inputs = [*inputs, *filled]
-    return [*stages, VectorAssembler(inputCols=inputs, outputCol=_VECTOR), _estimator(dataset, transform)]
+    return [*stages, VectorAssembler(inputCols=inputs, outputCol=VECTOR), _estimator(dataset, transform)]
 
 
 def predicted(dataset: Dataset, transform: Transform) -> Column:
@@ -46,24 +46,24 @@ def predicted(dataset: Dataset, transform: Transform) -> Column:
     return probability if dataset.task == "multiclass" else F.element_at(probability, 2)
 
 
-def describe(model: PipelineModel, transform: Transform) -> dict[str, Any]:
+def describe(model: Any, dataset: Dataset, transform: Transform) -> dict[str, Any]:
     """Coefficients by input (and class), or the tree as text; numbers as fitted."""
-    last, names = model.stages[-1], _input_names(model, transform)
-    if hasattr(last, "toDebugString"):
-        named = re.sub(r"\bfeature (\d+)\b", lambda match: names[int(match[1])], last.toDebugString)
+    names = _input_names(dataset, transform)
+    if hasattr(model, "toDebugString"):
+        named = re.sub(r"\bfeature (\d+)\b", lambda match: names[int(match[1])], model.toDebugString)
         return {"tree": named.splitlines()[1:]}
-    if not hasattr(last, "coefficientMatrix") or last.numClasses == 2:
-        return {"intercept": float(last.intercept), "coefficients": _by_name(names, last.coefficients.toArray())}
-    matrix = last.coefficientMatrix.toArray()
+    if not hasattr(model, "coefficientMatrix") or model.numClasses == 2:
+        return {"intercept": float(model.intercept), "coefficients": _by_name(names, model.coefficients.toArray())}
+    matrix = model.coefficientMatrix.toArray()
     return {
-        "intercept": _by_name(list(transform.classes), last.interceptVector.toArray()),
+        "intercept": _by_name(list(transform.classes), model.interceptVector.toArray()),
         "coefficients": {name: _by_name(names, matrix[index]) for index, name in enumerate(transform.classes)},
     }
 
 
 def _estimator(dataset: Dataset, transform: Transform) -> Any:
     spec = dataset.baseline
-    common = {"featuresCol": _VECTOR, "labelCol": LABEL}
+    common = {"featuresCol": VECTOR, "labelCol": LABEL}
     if spec.kind == "tree":
         bins = max([32, *[len(values) + 1 for values in transform.categorical.values()]])
         tree = DecisionTreeRegressor if dataset.task == "regression" else DecisionTreeClassifier
@@ -74,14 +74,11 @@ def _estimator(dataset: Dataset, transform: Transform) -> Any:
     return LogisticRegression(**common, **penalty, family="multinomial" if dataset.task == "multiclass" else "binomial")
 
 
-def _input_names(model: PipelineModel, transform: Transform) -> list[str]:
+def _input_names(dataset: Dataset, transform: Transform) -> list[str]:
     """A name for each place in the assembled vector."""
-    one_hot = any(
-        _ONE_HOT_PREFIX in str(stage.getOutputCols()) for stage in model.stages if stage.hasParam("outputCols")
-    )
     names = []
     for name, values in transform.categorical.items():
-        names += [f"{name}={value}" for value in values] if one_hot else [name]
+        names += [f"{name}={value}" for value in values] if dataset.baseline.encoding == "onehot" else [name]
     return [*names, *transform.numeric]
 
 
