@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -75,26 +76,42 @@ def test_a_cancelled_run_leaves_no_driver_and_no_executor(world: World, big: str
     assert "ended already: failed" in world.cli("cancel", run_id).out
 
 
-def test_a_killed_driver_is_retried_and_publishes_once(world: World, big: str) -> None:
+def test_a_killed_driver_and_a_killed_training_are_retried_and_publish_once(world: World, big: str) -> None:
     run_id = start(world, big)
-    folder = f"clean/{big}/attempts/"
+    folder, models = f"clean/{big}/attempts/", f"model/{big}/attempts/"
 
-    def written() -> list[str]:
-        return [item.key for item in world.store.list(folder) if run_id[-6:] in item.key and "/readings/" in item.key]
+    def written(below: str, what: str) -> list[str]:
+        return [item.key for item in world.store.list(below) if run_id[-6:] in item.key and what in item.key]
+
+    def task(name: str) -> dict[str, Any]:
+        return next(item for item in world.client.tasks(f"{big}_train", run_id) if item["task_id"] == name)
+
+    def ended() -> bool:
+        return world.client.run(f"{big}_train", run_id)["state"] in ("success", "failed")
 
     wait_for("an executor", lambda: executors(world))
-    wait_for("files of the attempt, or its end", lambda: written() or not executors(world))
+    wait_for("files of the attempt, or its end", lambda: written(folder, "/readings/") or not executors(world))
     drivers = [item for item in spark_processes(world, big) if "jobs/ingest.py" in " ".join(item.cmdline())]
     for driver in drivers:
         driver.kill()
-    wait_for("the end", lambda: world.client.run(f"{big}_train", run_id)["state"] in ("success", "failed"))
+    # The model lies in the lake, MLflow is being told, and no manifest names it yet.
+    wait_for("files of the model", lambda: written(models, "/model.") or ended())
+    for process in psutil.process_iter():
+        if f"airflow worker -- {task('train')['id']}" in " ".join(process.cmdline()):
+            process.kill()
+    wait_for("the end", ended)
     assert world.client.run(f"{big}_train", run_id)["state"] == "success"
     manifest, _ = read_current(world.store, "clean", big, "readings", DAY.isoformat())
-    attempts = {key.removeprefix(folder).split("/")[0] for key in written()}
+    attempts = {key.removeprefix(folder).split("/")[0] for key in written(folder, "/readings/")}
     assert manifest.attempt in attempts
     assert manifest.rows["rows"] == COPIES * 288
     published = [name for name in attempts if any(world.store.list(f"{folder}{name}/result.json"))]
     assert published == [manifest.attempt]
+    assert task("train")["try_number"] == 2
+    model, _ = read_current(world.store, "model", big, None, DAY.isoformat())
+    tries = {key.removeprefix(models).split("/")[0] for key in written(models, "/model.")}
+    assert len(tries) == 2 and model.attempt in tries
+    assert world.cli("show", big, "--json").json["candidate"]["version"] == "1"
 
 
 def test_a_timed_out_spark_task_leaves_no_process(world: World, tmp_path: Path) -> None:

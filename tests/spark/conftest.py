@@ -15,6 +15,13 @@ from boostline.settings import Settings
 from boostline.spark.session import spark_session
 from tests.spark.lab import Lab, dataset_of
 
+PLAIN_PLANS = [
+    "codegen.wholeStage=false",
+    "codegen.factoryMode=NO_CODEGEN",
+    "adaptive.enabled=false",
+    "shuffle.partitions=2",
+]
+
 
 @pytest.fixture(scope="session")
 def spark(s3: Stack) -> Iterator[SparkSession]:
@@ -23,8 +30,8 @@ def spark(s3: Stack) -> Iterator[SparkSession]:
         patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
         patch.setenv("JAVA_HOME", str(s3.java_home))
         patch.setenv("PYSPARK_PYTHON", sys.executable)
-        # For a handful of rows, compiling them a program costs more than it gains; test_job runs with it.
-        plain = "--conf spark.sql.codegen.wholeStage=false --conf spark.sql.codegen.factoryMode=NO_CODEGEN"
+        # For a handful of rows, plans that are compiled and adapted cost more than they gain; test_job runs with them.
+        plain = " ".join(f"--conf spark.sql.{setting}" for setting in PLAIN_PLANS)
         patch.setenv("PYSPARK_SUBMIT_ARGS", f"--master local[2] --driver-memory 2g {plain} pyspark-shell")
         patch.delenv("SPARK_HOME", raising=False)
         with spark_session("tests") as session:
