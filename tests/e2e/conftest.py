@@ -7,7 +7,8 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from unittest import mock
 import pytest
 
 from boostline.dataset import Dataset, load_dataset
+from boostline.lake.raw import land
 from boostline.lake.store import Store
 from boostline.local.layout import Stack
 from boostline.local.ports import free_ports
@@ -60,9 +62,7 @@ wait: {{timeout_minutes: 5, poll_seconds: 2}}
 
 DATASETS: dict[str, dict[str, Any]] = {
     "meters": {},
-    "meters_strict": {"margin": 0.99},
-    "meters_scheduled": {"missing": "fail"},
-    "meters_waiting": {"missing": "wait"},
+    "meters_daily": {"margin": 0.99, "missing": "wait"},
     "meters_hasty": {"timeout": 0.06},
     "meters_big": {},
     "meters_broken": {},
@@ -106,14 +106,14 @@ class World:
         return load_dataset(self.stack.datasets / f"{name}.yaml")
 
     def land(self, tmp: Path, name: str, days: list[date]) -> None:
-        """Land readings of these days, and the sites."""
+        """Land readings of these days, and the sites, as `boostline land` does."""
+        dataset, path = self.dataset(name), tmp / "readings.csv"
         sites = tmp / "sites.csv"
         sites.write_text("site,area\n" + "".join(f"s{i},{50 + 13 * i}\n" for i in range(5)))
-        assert self.cli("land", name, str(sites), "--table", "sites").code == 0
+        land(self.store, dataset, "sites", [sites], None)
         for day in days:
-            path = tmp / "readings.csv"
             path.write_text(readings(day))
-            assert self.cli("land", name, str(path), "--date", day.isoformat()).code == 0
+            land(self.store, dataset, "readings", [path], day)
 
     def handed(self, dag: str, run_id: str) -> dict[str, Any]:
         """What each task of a run handed on."""
@@ -139,6 +139,16 @@ def readings(day: date) -> str:
 
 def days_to(last: date, count: int) -> list[date]:
     return [last - timedelta(days=back) for back in reversed(range(count))]
+
+
+def wait_for(what: str, condition: Callable[[], Any], seconds: float = 600) -> Any:
+    """What a condition gives once it is true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"{what}: not within {seconds} s")
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,11 @@ import pytest
 
 from boostline.lake.manifest import read_current
 from boostline.local.stack import read_state
-from tests.e2e.conftest import World, days_to, readings
+from tests.e2e.conftest import World, days_to, readings, wait_for
 
 DAY = date(2024, 6, 20)
 BIG = "meters_big"
-COPIES = 1000
+COPIES = 400
 
 
 def spark_processes(world: World, dataset: str) -> list[psutil.Process]:
@@ -32,15 +30,6 @@ def spark_processes(world: World, dataset: str) -> list[psutil.Process]:
         if f"/{dataset}/attempts/" in command or "CoarseGrainedExecutorBackend" in command:
             found.append(process)
     return found
-
-
-def wait_for(what: str, condition: Callable[[], object], seconds: float = 600) -> object:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"{what}: not within {seconds} s")
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +85,9 @@ def test_a_killed_driver_and_a_killed_training_are_retried_and_publish_once(worl
         driver.kill()
     # The model lies in the lake, MLflow is being told, and no manifest names it yet.
     wait_for("files of the model", lambda: written(models, "/model.") or ended())
-    for process in psutil.process_iter():
-        if f"airflow worker -- {task('train')['id']}" in " ".join(process.cmdline()):
+    title = f"airflow worker -- {task('train')['id']}"
+    for process in psutil.process_iter(["cmdline"]):
+        if title in " ".join(process.info["cmdline"] or ()):
             process.kill()
     wait_for("the end", ended)
     assert world.client.run(f"{big}_train", run_id)["state"] == "success"
