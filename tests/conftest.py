@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from secrets import token_hex
 
@@ -13,6 +14,9 @@ from boostline.local.ports import free_ports
 from boostline.local.services import S3
 from boostline.local.stack import running_stack
 from boostline.settings import Settings
+
+# Whoever starts the tests in the background has Ctrl-C ignored, by them and by all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
