@@ -10,6 +10,7 @@ Seconds are from trigger to the end of the run by Airflow's clock, the machine's
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -34,7 +35,7 @@ from boostline.settings import Settings
 
 PLAIN = Path(__file__).parent / "plain.py"
 FLIGHT_DATES = [date(2013, 3, 31), date(2013, 6, 30), date(2013, 9, 30), date(2013, 12, 31)]
-console = Console()
+console = Console(width=130)  # the tables' width, also where the output goes to a file
 
 
 def run_once(client: AirflowClient, store: Store, dataset: str, day: date) -> dict[str, Any]:
@@ -110,9 +111,10 @@ def liberty(client: AirflowClient, store: Store, settings: Settings, file: Path)
 def memory() -> None:
     """Resident memory of the stack's largest processes right now."""
     supervisor = psutil.Process(int(read_state(stack_home())["pid"]))
-    sizes = [
-        (item.memory_info().rss / 2**20, " ".join(item.cmdline())[:90]) for item in supervisor.children(recursive=True)
-    ]
+    sizes = []
+    for item in supervisor.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # ended meanwhile
+            sizes.append((item.memory_info().rss / 2**20, " ".join(item.cmdline())[:90]))
     table = Table("MiB now", "process")
     for size, command in sorted(sizes, reverse=True)[:8]:
         table.add_row(f"{size:.0f}", command)
