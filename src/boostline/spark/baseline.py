@@ -112,7 +112,8 @@ def _fit_and_predict(
     is_test = F.col("split") == "test"
     keys = [DATA_DATE, *[name for name in rows.columns if name.startswith(ID_PREFIX)]]
     with step("prepare"):
-        vectors = Pipeline(stages=prepare).fit(rows.where(learn)).transform(rows).select(*keys, "split", LABEL, VECTOR)
+        prepared = Pipeline(stages=prepare).fit(rows.where(learn).coalesce(tasks)).transform(rows)
+        vectors = prepared.select(*keys, "split", LABEL, VECTOR)
         vectors.persist()
     with step("fit"):
         model = estimator.fit(vectors.where(learn).coalesce(tasks))
