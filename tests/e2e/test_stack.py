@@ -8,8 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -21,6 +20,7 @@ from boostline.local import services as service_list
 from boostline.local.places import stack_home
 from boostline.local.ports import HOST, free_ports
 from boostline.local.stack import is_running, make_stack, read_state, running_stack, stop
+from tests.e2e.conftest import wait_for
 
 # Of the checkout, and not of the stack that other tests of the session put into the environment.
 SHARED = stack_home()
@@ -55,16 +55,9 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, s
 def held(tmp_path: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A process that holds a small stack, ready."""
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "home")], env=env, text=True) as process:
-        wait_for(lambda: read_state(tmp_path / "home").get("state") == "ready", 120)
+        wait_for("a ready stack", lambda: read_state(tmp_path / "home").get("state") == "ready", 120)
         yield process
         process.kill()
-
-
-def wait_for(condition: Callable[[], object], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def session_of(home: Path) -> int:
@@ -90,15 +83,15 @@ def test_a_stack_ends_with_the_process_that_holds_it(
     session = session_of(tmp_path / "home")
     assert len(members(session)) >= 5  # supervisor, guard and three services
     held.send_signal(number)
-    wait_for(lambda: not is_running(tmp_path / "home"), 30)
-    wait_for(lambda: not members(session), 5)
+    wait_for("the end of the stack", lambda: not is_running(tmp_path / "home"), 30)
+    wait_for("no member of the session", lambda: not members(session), 5)
 
 
 def test_a_killed_supervisor_takes_its_stack_along(held: subprocess.Popen[str], tmp_path: Path) -> None:
     home = tmp_path / "home"
     session = session_of(home)
     os.kill(session, signal.SIGKILL)
-    wait_for(lambda: not is_running(home), 30)
+    wait_for("the end of the stack", lambda: not is_running(home), 30)
     assert members(session) == []
     assert stop(home) is False  # a state file that nobody stands behind is harmless
     held.kill()
@@ -109,7 +102,7 @@ def test_a_killed_supervisor_takes_its_stack_along(held: subprocess.Popen[str], 
 def test_a_service_that_dies_is_told_and_the_others_go_on(held: subprocess.Popen[str], tmp_path: Path) -> None:
     home = tmp_path / "home"
     os.kill(read_state(home)["services"]["spark-worker"]["pid"], signal.SIGKILL)
-    wait_for(lambda: read_state(home)["services"]["spark-worker"].get("exit") == -signal.SIGKILL, 10)
+    wait_for("the exit code", lambda: read_state(home)["services"]["spark-worker"].get("exit") == -signal.SIGKILL, 10)
     assert read_state(home)["services"]["s3"].get("exit") is None
     assert "spark-worker died" in (home / "logs/supervisor.log").read_text()
 
@@ -152,7 +145,7 @@ def test_up_shows_where_everything_is_and_ctrl_c_ends_all(tmp_path: Path, env: d
     home = tmp_path / "home"
     command = [sys.executable, "-m", "boostline.local"]
     with subprocess.Popen([*command, "up"], env=env, stdout=subprocess.PIPE, text=True) as process:
-        wait_for(lambda: read_state(home).get("state") == "ready", 240)
+        wait_for("a ready stack", lambda: read_state(home).get("state") == "ready", 240)
         session, stack = session_of(home), make_stack()
         assert httpx.get(f"{stack.mlflow_uri}/health").is_success
         again = subprocess.run([*command, "up"], env=env, capture_output=True, text=True, timeout=60, check=False)
