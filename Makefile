@@ -1,12 +1,15 @@
 # Every target sets up what it needs; a second call finds that done.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check up down lock
+.PHONY: help setup run test check up down lock secrets compose-up compose-down compose-clean test-compose test-compose-faults
 
 PYTHON ?= python3
 BIN := .venv/bin
 UV := uv==0.13.8
 STAMP := .venv/.installed
+COMPILE := $(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --override requirements-overrides.txt \
+  --no-emit-index-url --custom-compile-command 'make lock'
+LOCK_INPUTS = $$(cat requirements.in requirements-dev.in requirements-overrides.txt | sha256sum | cut -c1-64)
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,8 +31,8 @@ check: $(STAMP) ## Lint, format, types, import layers, lock
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	@grep -qxF "# inputs: $$(cat requirements.in requirements-overrides.txt | sha256sum | cut -c1-64)" requirements.txt \
-	  || { echo "requirements.txt is older than its inputs: run make lock"; exit 1; }
+	@for lock in requirements.txt requirements-dev.txt; do grep -qxF "# inputs: $(LOCK_INPUTS)" $$lock \
+	  || { echo "$$lock is older than its inputs: run make lock"; exit 1; }; done
 
 up: $(STAMP) ## Start the stack with the Airflow UI; prints addresses, user and password
 	@$(BIN)/python -m boostline.local up --detach
@@ -37,13 +40,31 @@ up: $(STAMP) ## Start the stack with the Airflow UI; prints addresses, user and 
 down: $(STAMP) ## Stop the stack and everything that runs on it
 	@$(BIN)/python -m boostline.local down
 
-lock: $(STAMP) ## Compile requirements.txt from requirements.in
-	$(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --override requirements-overrides.txt \
-	  --no-emit-index-url --custom-compile-command 'make lock' -o requirements.txt requirements.in
-	@echo "# inputs: $$(cat requirements.in requirements-overrides.txt | sha256sum | cut -c1-64)" >> requirements.txt
+secrets: ## Generate the compose stack's secrets into docker/secrets (mode 0600); what is there is kept
+	@docker/make-secrets.sh
+
+compose-up: secrets ## Build and start the compose stack; prints addresses and where the password is
+	@docker compose up --detach --build --remove-orphans || { docker compose logs --no-log-prefix preflight init 2>&1 | grep '^error:' >&2; exit 1; }
+	@test "$$(docker compose wait verify)" = 0 || { docker compose logs --no-log-prefix verify >&2; exit 1; }
+	@docker compose logs --no-log-prefix verify | tail -n 1
+	@echo "Airflow  http://$$(docker compose port airflow-api 8080)   user admin, password in docker/secrets/airflow-password.json"
+	@echo "MLflow   http://$$(docker compose port mlflow 5000)   user admin, password: MLFLOW_ADMIN_SECRET in docker/secrets/secrets.env"
+	@echo "Stop it with: make compose-down"
+
+compose-down: ## Stop the compose stack; its data stays in named volumes
+	@docker compose --profile '*' rm --force --stop --volumes && docker compose --profile '*' down --remove-orphans
+
+compose-clean: ## Stop the compose stack and remove its data, after asking
+	@read -r -p "Remove the runs, models and data of the compose stack? Type yes: " answer && [ "$$answer" = yes ]
+	@docker compose --profile '*' down --remove-orphans --volumes
+
+lock: $(STAMP) ## Compile the locks: requirements.txt for the image, requirements-dev.txt with the tools beside it
+	$(COMPILE) -o requirements-dev.txt requirements-dev.in
+	$(COMPILE) -o requirements.txt --constraint requirements-dev.txt requirements.in
+	@for lock in requirements.txt requirements-dev.txt; do echo "# inputs: $(LOCK_INPUTS)" >> $$lock; done
 
 # The environment, installed exactly as locked. The stamp is written last, so an interrupted install starts over.
-$(STAMP): requirements.txt pyproject.toml
+$(STAMP): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
 	  echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), and Boostline needs Python 3.11. Name one: make PYTHON=/path/to/python3.11"; \
 	  exit 1; }
@@ -52,8 +73,8 @@ $(STAMP): requirements.txt pyproject.toml
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv; \
 	  else echo "error: Python's venv module is incomplete. Install it (Debian: apt-get install python3-venv)"; exit 1; fi; }
 	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv .venv
-	@echo "Installing the Python packages of requirements.txt (1.8 GB)"
+	@echo "Installing the Python packages of requirements-dev.txt (1.9 GB)"
 	@$(BIN)/uv --version 2>/dev/null | grep -q '^$(subst ==, ,$(UV)) ' || $(BIN)/python -m pip install -q $(UV)
-	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install -q --no-deps --require-hashes -r requirements.txt
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install -q --no-deps --require-hashes -r requirements-dev.txt
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install -q --no-deps --no-build-isolation -e .
 	@touch $(STAMP)

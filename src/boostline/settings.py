@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     airflow_url: str = Field("http://127.0.0.1:8080", description="Airflow's API server")
     airflow_user: str = Field("admin", description="Who the command line signs in as")
     airflow_password_file: Path | None = Field(None, description="JSON file, user → password, mode 0600")
+    airflow_password: SecretStr | None = Field(None, description="Instead of the file, where a process gets secrets so")
     threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Of a training task")
     external_memory_bytes: int = Field(2 * 1024**3, ge=0, description="Arrow input above this trains out of core")
     retries: int = Field(2, ge=0, description="Of a task whose failure may pass")

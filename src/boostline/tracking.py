@@ -118,12 +118,10 @@ class Tracking:
         """Register a run's model folder as the next version of the dataset's model."""
         source = f"{run.artifact_uri}/{path}"
         body = {"name": dataset, "source": source, "run_id": run.run_id, "tags": _pairs(tags)}
-        try:
-            answer = self._post("model-versions/create", body)
-        except Missing:
-            with suppress(Exists):  # another run of this dataset was faster
-                self._post("registered-models/create", {"name": dataset})
-            answer = self._post("model-versions/create", body)
+        # First the model itself: with MLflow's login on, a version of a model that is not there is "forbidden".
+        with suppress(Exists):
+            self._post("registered-models/create", {"name": dataset})
+        answer = self._post("model-versions/create", body)
         return _version(answer["model_version"])
 
     def versions(self, dataset: str, tags: Mapping[str, str] | None = None) -> list[Version]:

@@ -297,7 +297,11 @@ class Spark(Section):
 
     driver_memory: Memory = "1g"
     executor_memory: Memory = "1g"
-    executor_cores: int = Field(2, ge=1)
+    executor_cores: int | None = Field(
+        None,
+        ge=1,
+        description="Cores of an executor; none: on each worker one executor with all cores that Spark takes there",
+    )
     cores_max: int = Field(2, ge=1, description="Cores of the whole application")
     shuffle_partitions: int = Field(4, ge=1)
     timeout_minutes: float = Field(60, gt=0, description="A Spark task that takes longer is ended")

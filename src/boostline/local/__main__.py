@@ -20,6 +20,7 @@ from boostline.local.layout import USER, Stack, read_password
 from boostline.local.places import stack_home
 from boostline.local.setup import set_up
 from boostline.local.stack import current_stack, is_running, make_stack, read_state, running_stack, start, stop
+from boostline.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
@@ -107,6 +108,17 @@ def demo() -> None:
         status.stop()
         path = run_demo(stack, out)
     out.print(f"The same as JSON: {path}")
+
+
+@app.command(epilog="Example: python -m boostline.local demo-data")
+def demo_data() -> None:
+    """Land the demo's 90 days of flights, weather and aircraft in the lake that the environment names."""
+    from boostline.local.demo import DATASET, DAY, DAYS, land_demo, make_files
+
+    settings = Settings()
+    with out.status(f"Landing {DAYS} days of flights"):
+        land_demo(make_files(settings.home / "demo"))
+    out.print(f"Landed {DAYS} days up to {DAY} below {settings.lake}/raw/{DATASET}")
 
 
 def main() -> None:

@@ -39,9 +39,8 @@ def run_demo(stack: Stack, console: Console) -> Path:
         FailError: The run failed, or ended without a trained and gated model.
     """
     os.environ.update(stack.env)
-    days = [DAY - timedelta(days=back) for back in reversed(range(DAYS))]
     with console.status(f"Landing {DAYS} days of flights in S3"):
-        land_demo(make_files(stack.home / "demo"), days)
+        land_demo(make_files(stack.home / "demo"))
     console.print(
         f"Landed {DAYS} days of flights, weather and aircraft below {stack.env['BOOSTLINE_LAKE']}/raw/{DATASET}"
     )
@@ -58,13 +57,13 @@ def run_demo(stack: Stack, console: Console) -> Path:
     return path
 
 
-def land_demo(folder: Path, days: list[date]) -> None:
-    """Land these days of flights, and the reference tables, from the files that `make_files` made."""
+def land_demo(folder: Path) -> None:
+    """Land the demo's days of flights, and the reference tables, from the files that `make_files` made."""
     settings = Settings()
     store, dataset = Store(settings), load_dataset(dataset_path(settings.datasets, DATASET))
     for table in ("weather", "planes"):
         land(store, dataset, table, [folder / f"{table}.csv"], None)
-    for day in days:
+    for day in (DAY - timedelta(days=back) for back in reversed(range(DAYS))):
         land(store, dataset, "flights", [folder / "flights" / f"{day}.csv"], day)
 
 

@@ -200,6 +200,8 @@ def _detail(answer: httpx.Response) -> str:
 
 
 def _password(settings: Settings) -> str:
+    if settings.airflow_password:
+        return settings.airflow_password.get_secret_value()
     path = settings.airflow_password_file
     if path is None:
         raise EnvironmentUnfit(

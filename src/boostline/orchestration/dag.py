@@ -72,7 +72,7 @@ def trigger_form(dataset: Dataset) -> dict[str, Param]:
         ),
         "driver_memory": resource("driver_memory", "Driver memory", **memory),
         "executor_memory": resource("executor_memory", "Executor memory", **memory),
-        "executor_cores": resource("executor_cores", "Cores per executor", **number),
+        "executor_cores": resource("executor_cores", "Cores per executor", **{**number, "type": ["null", "integer"]}),
         "cores_max": resource("cores_max", "Cores of the application", **number),
     }
 

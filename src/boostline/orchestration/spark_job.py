@@ -168,13 +168,14 @@ def spark_job(job: JobName, dataset: Dataset, **kwargs: Any) -> SparkJob:
 def spark_conf(dataset: Dataset) -> dict[str, str]:
     """The dataset's share of the cluster as Spark properties. They are shown in `ps`: nothing secret goes here."""
     spark = dataset.spark
-    return {
+    values = {
         "spark.driver.memory": spark.driver_memory,
         "spark.executor.memory": spark.executor_memory,
-        "spark.executor.cores": str(spark.executor_cores),
-        "spark.cores.max": str(spark.cores_max),
-        "spark.sql.shuffle.partitions": str(spark.shuffle_partitions),
+        "spark.executor.cores": spark.executor_cores,
+        "spark.cores.max": spark.cores_max,
+        "spark.sql.shuffle.partitions": spark.shuffle_partitions,
     }
+    return {key: str(value) for key, value in values.items() if value is not None}
 
 
 def pull(context: Any, task_id: str) -> Any:

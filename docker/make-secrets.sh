@@ -1,0 +1,56 @@
+#!/bin/bash
+# make-secrets.sh: random secrets for the compose stack, in docker/secrets/ (mode 0600). What is there is kept.
+#
+# secrets.env is the source; the other files are made from it, one for each kind of process, so that none gets more than
+# it needs. To change a secret: delete its line in secrets.env, run this again, then `docker compose up -d`.
+set -euo pipefail
+umask 077
+cd "$(dirname "$0")"
+mkdir -p secrets
+cd secrets
+touch secrets.env
+
+random() { od -An -N "$1" -tx1 /dev/urandom | tr -d ' \n'; }
+value() { sed -n "s/^$1=//p" secrets.env; }
+want() {
+  [ -n "$(value "$1")" ] && return
+  { grep -v "^$1=" secrets.env || true; echo "$1=$2"; } > secrets.new
+  mv secrets.new secrets.env
+  echo "made $1"
+}
+put() { printf '%s\n' "${@:2}" > "$1.new"; mv "$1.new" "$1"; }
+
+for name in POSTGRES AIRFLOW_DB MLFLOW_DB AIRFLOW_API AIRFLOW_JWT SPARK MLFLOW_SESSION MLFLOW_ADMIN MLFLOW_PIPELINE; do
+  want "${name}_SECRET" "$(random 32)"
+done
+want AIRFLOW_ADMIN_SECRET "$(random 9)"
+want AIRFLOW_FERNET_SECRET "$(head -c 32 /dev/urandom | base64 | tr '+/' '-_')"
+for name in ADMIN PIPELINE SERVING MLFLOW; do
+  want "S3_${name}_KEY" "$(random 10)"
+  want "S3_${name}_SECRET" "$(random 30)"
+done
+
+database() { echo "postgresql+psycopg2://$1:$(value "$2")@${BOOSTLINE_DB:-postgres:5432}/$3"; }
+
+put postgres.env "POSTGRES_PASSWORD=$(value POSTGRES_SECRET)"
+put spark.env "BOOSTLINE_SPARK_SECRET=$(value SPARK_SECRET)"
+put serving.env "AWS_ACCESS_KEY_ID=$(value S3_SERVING_KEY)" "AWS_SECRET_ACCESS_KEY=$(value S3_SERVING_SECRET)"
+put s3.env $(grep '^S3_' secrets.env)
+put airflow.env \
+  "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=$(database airflow AIRFLOW_DB_SECRET airflow)" \
+  "AIRFLOW__CORE__FERNET_KEY=$(value AIRFLOW_FERNET_SECRET)" \
+  "AIRFLOW__API__SECRET_KEY=$(value AIRFLOW_API_SECRET)" \
+  "AIRFLOW__API_AUTH__JWT_SECRET=$(value AIRFLOW_JWT_SECRET)"
+put pipeline.env \
+  "AWS_ACCESS_KEY_ID=$(value S3_PIPELINE_KEY)" "AWS_SECRET_ACCESS_KEY=$(value S3_PIPELINE_SECRET)" \
+  "MLFLOW_TRACKING_USERNAME=pipeline" "MLFLOW_TRACKING_PASSWORD=$(value MLFLOW_PIPELINE_SECRET)"
+put mlflow.env \
+  "AWS_ACCESS_KEY_ID=$(value S3_MLFLOW_KEY)" "AWS_SECRET_ACCESS_KEY=$(value S3_MLFLOW_SECRET)" \
+  "MLFLOW_BACKEND_STORE_URI=$(database mlflow MLFLOW_DB_SECRET mlflow)" \
+  "MLFLOW_LOGIN_STORE_URI=$(database mlflow MLFLOW_DB_SECRET mlflow_login)" \
+  "MLFLOW_AUTH_ADMIN_PASSWORD=$(value MLFLOW_ADMIN_SECRET)" \
+  "MLFLOW_FLASK_SERVER_SECRET_KEY=$(value MLFLOW_SESSION_SECRET)"
+put init.env $(grep -E '^(AIRFLOW_ADMIN|POSTGRES|AIRFLOW_DB|MLFLOW_DB|MLFLOW_PIPELINE)_SECRET=|^S3_ADMIN_' secrets.env)
+# What `boostline` signs in to Airflow with: in a container, and on this machine.
+put cli.env "BOOSTLINE_AIRFLOW_PASSWORD=$(value AIRFLOW_ADMIN_SECRET)"
+put airflow-password.json "{\"admin\": \"$(value AIRFLOW_ADMIN_SECRET)\"}"

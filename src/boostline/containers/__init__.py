@@ -1,0 +1,1 @@
+"""What the services of the compose stack run before and beside the servers themselves."""
