@@ -12,7 +12,7 @@ COMPILE := $(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --ov
 LOCK_INPUTS = $$(cat requirements.in requirements-dev.in requirements-overrides.txt | sha256sum | cut -c1-64)
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Set up everything: environment, Java, S3 jars, class-data archive, databases
 	@$(BIN)/python -m boostline.local setup
@@ -45,7 +45,7 @@ secrets: ## Generate the compose stack's secrets into docker/secrets (mode 0600)
 
 compose-up: secrets ## Build and start the compose stack; prints addresses and where the password is
 	@docker compose up --detach --build --remove-orphans || { docker compose logs --no-log-prefix preflight init 2>&1 | grep '^error:' >&2; exit 1; }
-	@test "$$(docker compose wait verify)" = 0 || { docker compose logs --no-log-prefix verify >&2; exit 1; }
+	@docker compose wait verify >/dev/null || { docker compose logs --no-log-prefix verify >&2; exit 1; }
 	@docker compose logs --no-log-prefix verify | tail -n 1
 	@echo "Airflow  http://$$(docker compose port airflow-api 8080)   user admin, password in docker/secrets/airflow-password.json"
 	@echo "MLflow   http://$$(docker compose port mlflow 5000)   user admin, password: MLFLOW_ADMIN_SECRET in docker/secrets/secrets.env"
@@ -57,6 +57,12 @@ compose-down: ## Stop the compose stack; its data stays in named volumes
 compose-clean: ## Stop the compose stack and remove its data, after asking
 	@read -r -p "Remove the runs, models and data of the compose stack? Type yes: " answer && [ "$$answer" = yes ]
 	@docker compose --profile '*' down --remove-orphans --volumes
+
+test-compose: $(STAMP) ## Bring the compose stack up from nothing and use it; skipped where there is no Docker
+	$(BIN)/python -m pytest tests/compose/test_stack.py
+
+test-compose-faults: $(STAMP) ## The same stack with its servers killed under running jobs
+	$(BIN)/python -m pytest tests/compose/test_faults.py
 
 lock: $(STAMP) ## Compile the locks: requirements.txt for the image, requirements-dev.txt with the tools beside it
 	$(COMPILE) -o requirements-dev.txt requirements-dev.in

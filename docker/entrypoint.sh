@@ -4,11 +4,21 @@ set -euo pipefail
 umask 077
 run=/run/boostline
 
+# This container's address on the network `spark`. Its name stands for all of its networks, and Spark listens on one of them.
+on_spark() {
+  local own address
+  own=" $(hostname -I) "
+  for address in $(getent ahostsv4 on-spark | cut -d' ' -f1 | sort -u); do
+    if [[ $own == *" $address "* ]]; then echo "$address"; return; fi
+  done
+  hostname
+}
+
 if [ -n "${BOOSTLINE_SPARK_SECRET:-}" ]; then
   mkdir -p "$SPARK_CONF_DIR"
   {
     cat /opt/boostline/conf/spark/spark-defaults.conf /opt/boostline/conf/spark/containers.conf
-    echo "spark.driver.host $(hostname)"
+    echo "spark.driver.host $(on_spark)"
     echo "spark.authenticate.secret $BOOSTLINE_SPARK_SECRET"
     [ -z "${BOOSTLINE_S3_ENDPOINT:-}" ] || echo "spark.hadoop.fs.s3a.endpoint $BOOSTLINE_S3_ENDPOINT"
     [[ "${BOOSTLINE_S3_ENDPOINT:-}" != http:* ]] || echo "spark.hadoop.fs.s3a.connection.ssl.enabled false"
@@ -21,13 +31,13 @@ case "${1:-}" in
   spark-master)
     exec "$SPARK_HOME/bin/spark-class" org.apache.spark.deploy.master.Master --host "$(hostname)" --port 7077 --webui-port 8080 ;;
   spark-worker)
-    exec "$SPARK_HOME/bin/spark-class" org.apache.spark.deploy.worker.Worker --host "$(hostname)" --webui-port 8081 \
+    exec "$SPARK_HOME/bin/spark-class" org.apache.spark.deploy.worker.Worker --host "$(on_spark)" --webui-port 8081 \
       --work-dir /scratch/work --cores "${SPARK_WORKER_CORES:-1}" --memory "${SPARK_WORKER_MEMORY:-1536m}" spark://spark-master:7077 ;;
   spark-history)
     exec "$SPARK_HOME/bin/spark-class" org.apache.spark.deploy.history.HistoryServer ;;
   s3-store) # blobs and their names; no password of its own, so only the gateway's network reaches it
     exec weed server -dir=/var/lib/boostline/s3 -ip="$(hostname)" -ip.bind=0.0.0.0 -filer -volume.max=0 \
-      -master.volumeSizeLimitMB=1024 -master.telemetry=false -filer.disableDirListing=true ;;
+      -master.volumeSizeLimitMB=1024 -master.telemetry=false -volume.preStopSeconds=1 -filer.disableDirListing=true ;;
   s3-gateway)
     python -m boostline.containers s3-identities "$run/s3.json"
     exec weed s3 -filer=s3-store:8888 -ip.bind=0.0.0.0 -port=8333 -config="$run/s3.json" -iam=false -autoCreateBucket=false ;;

@@ -1,0 +1,43 @@
+#!/bin/bash
+# backup.sh FOLDER            write the databases and the S3 server's data of the compose stack into a new folder
+# backup.sh --restore FOLDER  put them back, into a stack that is up; what it holds now is replaced
+#
+# Databases first: a model version that they name is then in S3 too. S3 is away while its files are copied; tasks wait for it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+umask 077
+databases=(airflow mlflow mlflow_login)
+
+s3_files() { docker compose run --rm -T --no-deps --entrypoint "" s3-store "$@"; }
+start_s3() { docker compose start s3-store s3 >/dev/null 2>&1; }
+
+backup() {
+  [ ! -e "$1" ] || { echo "error: $1 exists; name a new folder" >&2; exit 1; }
+  mkdir -p "$1"
+  for database in "${databases[@]}"; do
+    docker compose exec -T postgres pg_dump -U postgres -Fc "$database" > "$1/$database.dump"
+  done
+  trap start_s3 EXIT
+  docker compose stop s3 s3-store >/dev/null 2>&1
+  s3_files tar -C /var/lib/boostline/s3 -cf - . > "$1/s3.tar"
+  echo "Wrote $(du -sh "$1" | cut -f1) to $1. Keep docker/secrets/secrets.env with it, elsewhere"
+}
+
+restore() {
+  for file in "${databases[@]/%/.dump}" s3.tar; do
+    [ -s "$1/$file" ] || { echo "error: $1/$file is missing: $1 is no whole backup" >&2; exit 1; }
+  done
+  docker compose stop airflow-scheduler airflow-triggerer airflow-dags airflow-api mlflow s3 s3-store >/dev/null 2>&1
+  for database in "${databases[@]}"; do
+    docker compose exec -T postgres pg_restore -U postgres --clean --if-exists --exit-on-error -d "$database" < "$1/$database.dump"
+  done
+  s3_files sh -c 'find /var/lib/boostline/s3 -mindepth 1 -delete && tar -C /var/lib/boostline/s3 -xf -' < "$1/s3.tar"
+  docker compose up --detach
+  echo "Restored $1"
+}
+
+case "${1:-}" in
+  --restore) restore "${2:?backup.sh --restore FOLDER}" ;;
+  ""|-*) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  *) backup "$1" ;;
+esac

@@ -1,0 +1,67 @@
+"""Runs in a container of the stack, where the lake is: lands files, and tells what lies there. Prints JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from boostline.dataset import dataset_path, load_dataset
+from boostline.lake.manifest import read_current
+from boostline.lake.raw import land
+from boostline.lake.store import Store
+from boostline.settings import Settings
+
+SETTINGS = Settings()
+STORE = Store(SETTINGS)
+
+
+def put(folder: str, *names: str) -> list[str]:
+    """Land `TABLE.csv` and `TABLE-YYYY-MM-DD.csv` of a folder in each of these datasets."""
+    for name in names:
+        dataset = load_dataset(dataset_path(SETTINGS.datasets, name))
+        for path in sorted(Path(folder).glob("*.csv")):
+            table, _, day = path.stem.partition("-")
+            if table in dataset.tables:
+                land(STORE, dataset, table, [path], date.fromisoformat(day) if day else None)
+    return list(names)
+
+
+def published(dataset: str, day: str) -> dict[str, Any]:
+    """Per stage: the published attempt's hash of rows, and how many attempts have a manifest for this day."""
+    found: dict[str, Any] = {}
+    for stage in ("features", "baseline", "model", "report"):
+        current = read_current(STORE, stage, dataset, None, day)
+        attempts = [
+            item.key for item in STORE.list(f"{stage}/{dataset}/attempts/") if item.key.endswith("manifest.json")
+        ]
+        if current:
+            found[stage] = {"hash": current[0].row_hash, "attempt": current[0].attempt, "manifests": len(attempts)}
+    return found
+
+
+def committers(dataset: str) -> list[str]:
+    """What each Spark write of a dataset's says committed it."""
+    keys = [
+        item.key
+        for stage in ("clean", "features")
+        for item in STORE.list(f"{stage}/{dataset}/attempts/")
+        if item.key.endswith("/_SUCCESS")
+    ]
+    return [json.loads(STORE.get(key)[0])["committer"] for key in keys]
+
+
+def uploads() -> list[str]:
+    """Multipart uploads that nobody finished."""
+    client = boto3.client("s3", endpoint_url=SETTINGS.s3_endpoint)
+    return [item["Key"] for item in client.list_multipart_uploads(Bucket=SETTINGS.bucket).get("Uploads", [])]
+
+
+if __name__ == "__main__":
+    verb, *arguments = sys.argv[1:]
+    answer = {"put": put, "published": published, "committers": committers, "uploads": uploads}[verb](*arguments)
+    sys.stdout.write(f"{json.dumps(answer)}\n")

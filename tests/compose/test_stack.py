@@ -1,0 +1,244 @@
+"""The compose stack by real use: a run on the cluster, a backfill, the UI, and what it keeps closed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tarfile
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.compose.conftest import DAY, ROOT, Cluster, run
+from tests.e2e.conftest import wait_for
+
+MARCH = date(2013, 3, 31)
+
+
+@pytest.fixture(scope="module")
+def flights(cluster: Cluster) -> str:
+    """The id of a whole run of the shipped flights."""
+    cluster.compose("run", "--rm", "-T", "--no-deps", "cli", "python", "-m", "boostline.local", "demo-data")
+    return run(cluster, "nyc_flights_train", MARCH)
+
+
+def test_it_comes_up_from_nothing_and_says_where_it_is(cluster: Cluster) -> None:
+    assert f"http://127.0.0.1:{cluster.env['BOOSTLINE_PORT_AIRFLOW']}" in cluster.output
+    assert "2 executors run what the driver runs" in cluster.output
+    assert "docker/secrets/airflow-password.json" in cluster.output
+    password = json.loads((ROOT / "docker/secrets/airflow-password.json").read_text())["admin"]
+    assert password not in cluster.output
+    for path in (ROOT / "docker/secrets").iterdir():
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert (
+        subprocess.run(["git", "check-ignore", "-q", "docker/secrets/secrets.env"], cwd=ROOT, check=False).returncode
+        == 0
+    )
+
+
+def test_the_flights_run_on_both_workers(cluster: Cluster, flights: str) -> None:
+    run_id, dag = flights, "nyc_flights_train"
+    for task in ("ingest", "featurize", "baseline"):
+        spark = cluster.result(dag, run_id, task)["spark"]
+        assert (spark["executors"], spark["master"]) == ("2", "spark://spark-master:7077")
+    assert [worker["cores"] for worker in cluster.master()["workers"]] == [1, 1]  # so two executors are on both
+    assert [task["try_number"] for task in cluster.client.tasks(dag, run_id)] == [1] * 7
+    assert set(cluster.inside("committers", "nyc_flights")) == {"magic"}
+    assert cluster.result(dag, run_id, "promote")["promoted"] is True
+    assert cluster.inside("uploads") == []
+
+
+def test_a_backfill_of_three_days_runs_two_at_a_time(landed: Cluster) -> None:
+    dag, first = "meters_back_train", DAY - timedelta(days=2)
+    landed.client.ready_dag(dag)
+    landed.client.backfill(dag, first, DAY, max_active=2, conf={})
+    together = 0
+
+    def ended() -> bool:
+        nonlocal together
+        runs = landed.client.runs_by_date(dag, first, DAY).values()
+        together = max(together, sum(item["state"] == "running" for item in runs))
+        return len(runs) == 3 and all(item["state"] in ("success", "failed") for item in runs)
+
+    wait_for("the end of the backfill", ended, 900)
+    assert {item["state"] for item in landed.client.runs_by_date(dag, first, DAY).values()} == {"success"}
+    assert together == 2
+
+
+def test_a_person_signs_in_and_sees_the_dags(cluster: Cluster, tmp_path: Path) -> None:
+    from selenium import webdriver
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    options = webdriver.ChromeOptions()
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--window-size=1440,900",
+    ):
+        options.add_argument(argument)
+    password = json.loads((ROOT / "docker/secrets/airflow-password.json").read_text())["admin"]
+    url = f"http://127.0.0.1:{cluster.env['BOOSTLINE_PORT_AIRFLOW']}"
+    with webdriver.Chrome(options=options) as browser:
+        browser.get(f"{url}/dags")
+        waiting = WebDriverWait(browser, 60)
+        waiting.until(lambda page: page.find_element(By.NAME, "username")).send_keys("admin")
+        browser.find_element(By.NAME, "password").send_keys(password)
+        browser.find_element(By.CSS_SELECTOR, "input[type=submit], button[type=submit]").click()
+        waiting.until(lambda page: "nyc_flights_train" in page.page_source)
+        browser.save_screenshot(str(tmp_path / "dags.png"))
+
+
+def test_task_logs_are_read_from_s3(cluster: Cluster, flights: str) -> None:
+    cluster.compose("restart", "airflow-scheduler")  # what only its disk held would be gone from the UI
+    path = f"/dags/nyc_flights_train/dagRuns/{flights}/taskInstances/ingest/logs/1"
+    content = wait_for("the log", lambda: cluster.client._get(path, none_on_404=True, full_content="true"), 60)[
+        "content"
+    ]
+    text = json.dumps(content)
+    assert "partitions up to date" in text
+    assert "s3://logs/airflow" in text
+
+
+def reaches(cluster: Cluster, service: str, host: str, port: int) -> bool:
+    said = cluster.execute(service, "timeout", "4", "bash", "-c", f"</dev/tcp/{host}/{port} && echo open", check=False)
+    return "open" in said
+
+
+def test_networks_let_through_only_what_is_needed(cluster: Cluster) -> None:
+    assert reaches(cluster, "spark-worker", "spark-master", 7077)
+    assert reaches(cluster, "spark-worker", "s3", 8333)
+    assert reaches(cluster, "s3", "s3-store", 8888)
+    for host, port in (
+        ("postgres", 5432),
+        ("s3-store", 8888),
+        ("s3-store", 8080),
+        ("mlflow", 5000),
+        ("airflow-api", 8080),
+    ):
+        assert not reaches(cluster, "spark-worker", host, port), host
+    for service in ("airflow-scheduler", "mlflow", "airflow-api"):
+        assert not reaches(cluster, service, "s3-store", 8888), service
+    assert not reaches(cluster, "airflow-dags", "mlflow", 5000)
+    assert not reaches(cluster, "airflow-scheduler", "spark-master", 6066)  # Spark's REST submission
+
+
+def test_every_container_is_hardened(cluster: Cluster) -> None:
+    published: dict[str, Any] = {}
+    for container in cluster.containers():
+        name, host = container["Config"]["Labels"]["com.docker.compose.service"], container["HostConfig"]
+        assert container["Config"]["User"] in ("boostline", "postgres"), name
+        assert host["ReadonlyRootfs"], name
+        assert (host["CapDrop"], host["CapAdd"], host["Privileged"]) == (["ALL"], None, False), name
+        assert "no-new-privileges:true" in host["SecurityOpt"], name
+        assert host["Memory"] > 0, name
+        assert host["LogConfig"]["Config"]["max-size"], name
+        published |= {name: host["PortBindings"]} if host["PortBindings"] else {}
+    assert set(published) == {"airflow-api", "mlflow"}
+    assert {binding[0]["HostIp"] for ports in published.values() for binding in ports.values()} == {"127.0.0.1"}
+    limits = [container["HostConfig"]["Memory"] for container in cluster.containers() if container["State"]["Running"]]
+    assert sum(limits) < 16 * 2**30
+    whoami = cluster.execute("airflow-scheduler", "sh", "-c", "id -u; touch /opt/x 2>&1 || true")
+    assert whoami.startswith("50000")
+    assert "Read-only" in whoami
+
+
+def test_mlflow_asks_who_it_is(cluster: Cluster) -> None:
+    import httpx
+
+    url = f"http://127.0.0.1:{cluster.env['BOOSTLINE_PORT_MLFLOW']}"
+    assert httpx.get(f"{url}/api/2.0/mlflow/registered-models/search").status_code == 401
+    secrets = dict(line.split("=", 1) for line in (ROOT / "docker/secrets/secrets.env").read_text().splitlines())
+    found = httpx.get(f"{url}/api/2.0/mlflow/registered-models/search", auth=("admin", secrets["MLFLOW_ADMIN_SECRET"]))
+    assert found.status_code == 200
+    assert (
+        httpx.get(url, headers={"Host": "evil.example"}, auth=("admin", secrets["MLFLOW_ADMIN_SECRET"])).status_code
+        == 403
+    )
+
+
+def test_identities_have_least_rights(cluster: Cluster) -> None:
+    script = """
+import boto3, os, sys
+from botocore.exceptions import ClientError
+s3 = boto3.client("s3", endpoint_url="http://s3:8333")
+def may(verb, **what):
+    try: getattr(s3, verb)(**what); return True
+    except ClientError as error: assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 403, error; return False
+print(may("list_objects_v2", Bucket="lake"), may("put_object", Bucket="lake", Key="x-rights", Body=b""),
+      may("list_objects_v2", Bucket="mlflow"), may("create_bucket", Bucket="more"))
+"""
+    said = {}
+    for name in ("pipeline", "serving", "mlflow"):
+        lines = (ROOT / f"docker/secrets/{name}.env").read_text().splitlines()
+        keys = [part for line in lines if line.startswith("AWS_") for part in ("-e", line)]
+        said[name] = cluster.compose("run", "--rm", "-T", "--no-deps", *keys, "cli", "python", "-c", script).split()
+    assert said == {
+        "pipeline": ["True", "True", "False", "False"],
+        "serving": ["True", "False", "False", "False"],
+        "mlflow": ["False", "False", "True", "False"],
+    }
+
+
+def test_secrets_are_nowhere_to_be_read(cluster: Cluster, flights: str, tmp_path: Path) -> None:
+    """Every generated secret is its own canary."""
+    lines = (ROOT / "docker/secrets/secrets.env").read_text().splitlines()
+    canaries = {
+        value.encode() for name, _, value in (line.partition("=") for line in lines) if name.endswith("_SECRET")
+    }
+    assert len(canaries) >= 15
+
+    def clean(where: str, text: bytes | str) -> None:
+        content = text if isinstance(text, bytes) else text.encode()
+        assert not [canary[:4] for canary in canaries if canary in content], where
+
+    clean("docker inspect of the image", cluster.docker("inspect", "boostline:local"))
+    clean("docker history of the image", cluster.docker("history", "--no-trunc", "boostline:local"))
+    clean("logs", cluster.compose("--profile", "*", "logs", "--no-color"))
+    for container in cluster.containers():
+        if container["State"]["Running"]:
+            clean(f"command lines of {container['Name']}", cluster.docker("top", container["Id"], "-eo", "pid,args"))
+    run_id, dag = flights, "nyc_flights_train"
+    api = f"/dags/{dag}/dagRuns/{run_id}"
+    for task in cluster.client.tasks(dag, run_id):
+        each = f"{api}/taskInstances/{task['task_id']}"
+        for path in (each, f"{each}/xcomEntries/return_value", f"{each}/logs/1"):
+            clean(path, json.dumps(cluster.client._get(path, none_on_404=True, full_content="true")))
+    archive = tmp_path / "image.tar"
+    cluster.docker("save", "-o", str(archive), "boostline:local")
+    with tarfile.open(archive) as image:
+        for member in image:
+            if layer := image.extractfile(member):
+                tail = b""
+                while block := layer.read(2**24):
+                    clean(f"layer {member.name}", tail + block)
+                    tail = block[-128:]
+
+
+def test_what_is_missing_is_named_before_anything_starts(cluster: Cluster) -> None:
+    def preflight(*options: str) -> str:
+        command = ["docker", "compose", "run", "--rm", "-T", *options, "preflight"]
+        done = subprocess.run(
+            command, cwd=ROOT, env=cluster.env, capture_output=True, text=True, timeout=60, check=False
+        )
+        return f"{done.returncode} {done.stdout}{done.stderr}"
+
+    said = preflight("-e", "AIRFLOW__CORE__FERNET_KEY=")
+    assert said.startswith("1 ")
+    assert "no value for AIRFLOW__CORE__FERNET_KEY in docker/secrets" in said
+    assert "make secrets" in said
+    said = preflight("-v", f"{ROOT / 'tests'}:/checkout/jobs:ro")
+    assert said.startswith("1 ")
+    assert "built from other code than this checkout's" in said
+    taken = subprocess.run(
+        ["docker", "compose", "up", "-d", "--no-deps", "mlflow"], cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**cluster.env, "BOOSTLINE_PORT_MLFLOW": cluster.env["BOOSTLINE_PORT_AIRFLOW"]},
+    )  # fmt: skip
+    assert taken.returncode != 0
+    assert "already" in taken.stderr
+    assert cluster.env["BOOSTLINE_PORT_AIRFLOW"] in taken.stderr
+    cluster.compose("up", "-d", "--wait", "mlflow")

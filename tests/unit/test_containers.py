@@ -1,0 +1,107 @@
+"""What the compose stack runs before its servers: secrets, preflight, identities. No engine needed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from boostline.containers import preflight
+from boostline.containers.servers import write_mlflow_login, write_s3_identities
+from boostline.errors import EnvironmentUnfit
+from boostline.local.places import ROOT
+
+
+def make_secrets(folder: Path) -> dict[str, str]:
+    """Run the script in a folder of its own, and return what it made by file."""
+    script = folder / "make-secrets.sh"
+    shutil.copy(ROOT / "docker/make-secrets.sh", script)
+    subprocess.run([script], check=True, capture_output=True)
+    return {path.name: path.read_text() for path in (folder / "secrets").iterdir()}
+
+
+def values(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines())
+
+
+def test_secrets_are_private_and_kept(tmp_path: Path) -> None:
+    first = make_secrets(tmp_path)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "secrets").iterdir()} == {0o600}
+    assert make_secrets(tmp_path) == first
+    secrets = values(first["secrets.env"])
+    assert len(set(secrets.values())) == len(secrets)
+    assert min(len(value) for value in secrets.values()) >= 18
+
+
+def test_a_deleted_secret_is_made_anew_wherever_it_is_used(tmp_path: Path) -> None:
+    first = make_secrets(tmp_path)
+    source = tmp_path / "secrets/secrets.env"
+    source.write_text("".join(line for line in source.read_text().splitlines(True) if "S3_PIPELINE_KEY" not in line))
+    second = make_secrets(tmp_path)
+    changed = {name for name in first if first[name] != second[name]}
+    assert changed == {"secrets.env", "s3.env", "pipeline.env"}
+    new = values(second["secrets.env"])
+    assert values(second["pipeline.env"])["AWS_ACCESS_KEY_ID"] == new["S3_PIPELINE_KEY"]
+    assert {
+        key: value for key, value in values(first["secrets.env"]).items() if key != "S3_PIPELINE_KEY"
+    }.items() <= new.items()
+
+
+@pytest.fixture
+def all_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    made = make_secrets(tmp_path)
+    found = {
+        key: value
+        for name, text in made.items()
+        if name.endswith(".env") and name not in ("secrets.env", "serving.env", "cli.env", "postgres.env")
+        for key, value in values(text).items()
+    }
+    for key, value in found.items():
+        monkeypatch.setenv(key, value)
+    return found
+
+
+def test_preflight_knows_every_secret_that_is_made(
+    all_secrets: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert set(preflight.SECRETS) == set(all_secrets) - {"MLFLOW_TRACKING_USERNAME"}
+    monkeypatch.setattr(preflight, "CHECKOUT", Path("/nowhere"))
+    preflight.preflight()
+    monkeypatch.delenv("BOOSTLINE_SPARK_SECRET")
+    with pytest.raises(
+        EnvironmentUnfit, match=r"no value for BOOSTLINE_SPARK_SECRET in docker/secrets.*\n.*make secrets"
+    ):
+        preflight.preflight()
+
+
+def test_too_little_memory_is_named(all_secrets: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "CHECKOUT", Path("/nowhere"))
+    monkeypatch.setattr(preflight, "NEEDED_GIB", 1e6)
+    with pytest.raises(EnvironmentUnfit, match="GiB of memory here"):
+        preflight.preflight()
+
+
+def test_the_code_hash_sees_code_and_not_datasets_or_caches(tmp_path: Path) -> None:
+    for name in ("src/a.py", "dags/b.py", "conf/datasets/c.yaml", "src/__pycache__/a.pyc"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    first = preflight.code_hash(tmp_path)
+    (tmp_path / "conf/datasets/c.yaml").write_text("2")
+    (tmp_path / "src/__pycache__/a.pyc").write_text("2")
+    assert preflight.code_hash(tmp_path) == first
+    (tmp_path / "dags/b.py").write_text("2")
+    assert preflight.code_hash(tmp_path) != first
+
+
+def test_identities_and_login_are_written_for_their_owner_only(all_secrets: dict[str, str], tmp_path: Path) -> None:
+    write_s3_identities(tmp_path / "s3.json")
+    write_mlflow_login(tmp_path / "login.ini")
+    found = json.loads((tmp_path / "s3.json").read_text())["identities"]
+    serving = next(item for item in found if item["name"] == "serving")
+    assert serving["actions"] == ["Read:lake", "List:lake"]
+    assert serving["credentials"][0]["secretKey"] == all_secrets["S3_SERVING_SECRET"]
+    assert all_secrets["MLFLOW_AUTH_ADMIN_PASSWORD"] not in (tmp_path / "login.ini").read_text()
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in ("s3.json", "login.ini")} == {0o600}
