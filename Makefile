@@ -1,7 +1,7 @@
 # Every target sets up what it needs; a second call finds that done.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check up down lock secrets compose-up compose-down compose-clean test-compose test-compose-faults
+.PHONY: help setup run test check up down lock secrets compose-up compose-minio compose-down compose-clean test-compose test-compose-faults
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -50,6 +50,13 @@ compose-up: secrets ## Build and start the compose stack; prints addresses and w
 	@echo "Airflow  http://$$(docker compose port airflow-api 8080)   user admin, password in docker/secrets/airflow-password.json"
 	@echo "MLflow   http://$$(docker compose port mlflow 5000)   user admin, password: MLFLOW_ADMIN_SECRET in docker/secrets/secrets.env"
 	@echo "Stop it with: make compose-down"
+
+compose-minio: docker/minio/minio ## The same stack with MinIO as its S3 server; needs Go
+	@COMPOSE_FILE=docker-compose.yaml:docker-compose.minio.yaml $(MAKE) --no-print-directory compose-up
+
+docker/minio/minio:
+	@command -v go >/dev/null || { echo "error: MinIO is built from source, and there is no Go. Install Go 1.24 or newer"; exit 1; }
+	GOBIN=$(CURDIR)/docker/minio CGO_ENABLED=0 go install github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 
 compose-down: ## Stop the compose stack; its data stays in named volumes
 	@docker compose --profile '*' rm --force --stop --volumes && docker compose --profile '*' down --remove-orphans
