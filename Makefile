@@ -66,9 +66,9 @@ compose-clean: ## Stop the compose stack and remove its data, after asking
 	@docker compose --profile '*' down --remove-orphans --volumes
 
 test-compose: $(STAMP) ## Bring the compose stack up from nothing and use it; skipped where there is no Docker
-	$(BIN)/python -m pytest tests/compose/test_stack.py
+	$(BIN)/python -m pytest tests/compose/test_stack.py tests/compose/test_faults.py -m "not slow"
 
-test-compose-faults: $(STAMP) ## The same stack with its servers killed under running jobs
+test-compose-faults: $(STAMP) ## The same stack with each of its servers killed under a running job
 	$(BIN)/python -m pytest tests/compose/test_faults.py
 
 lock: $(STAMP) ## Compile the locks: requirements.txt for the image, requirements-dev.txt with the tools beside it

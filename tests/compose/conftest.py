@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "boostline-test"
 DAY = date(2024, 5, 10)
 FAULTY = [f"meters_{name}" for name in ("worker", "workers", "master", "scheduler", "s3", "postgres")]
-METERS_ALIKE = ["meters", "meters_back", *FAULTY]
+METERS_ALIKE = ["meters_back", *FAULTY]
 
 
 @dataclass

@@ -32,12 +32,14 @@ def put(folder: str, *names: str) -> list[str]:
 
 
 def published(dataset: str, day: str) -> dict[str, Any]:
-    """Per stage: the published attempt's hash of rows, and how many attempts have a manifest for this day."""
+    """Per stage: the published attempt's hash of rows, and how many attempts came so far as to make a manifest."""
     found: dict[str, Any] = {}
     for stage in ("features", "baseline", "model", "report"):
         current = read_current(STORE, stage, dataset, None, day)
         attempts = [
-            item.key for item in STORE.list(f"{stage}/{dataset}/attempts/") if item.key.endswith("manifest.json")
+            item.key
+            for item in STORE.list(f"{stage}/{dataset}/attempts/")
+            if item.key.endswith(f"/manifests/date={day}.json")
         ]
         if current:
             found[stage] = {"hash": current[0].row_hash, "attempt": current[0].attempt, "manifests": len(attempts)}

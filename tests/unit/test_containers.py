@@ -56,7 +56,7 @@ def all_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
     found = {
         key: value
         for name, text in made.items()
-        if name.endswith(".env") and name not in ("secrets.env", "serving.env", "cli.env", "postgres.env")
+        if name.endswith(".env") and name not in ("secrets.env", "serving.env", "cli.env", "postgres.env", "minio.env")
         for key, value in values(text).items()
     }
     for key, value in found.items():

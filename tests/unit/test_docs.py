@@ -24,7 +24,9 @@ def commands(program: str) -> list[str]:
     ]
     inline = [code for text in texts for code in re.findall(r"`([^`\n]+)`", BLOCK.sub("", text))]
     # In a container of the compose stack it is the same command.
-    lines = [line.partition(" cli ")[2] if line.startswith("docker compose run") else line for line in [*blocks, *inline]]
+    lines = [
+        line.partition(" cli ")[2] if line.startswith("docker compose run") else line for line in [*blocks, *inline]
+    ]
     return sorted({line for line in lines if line.startswith(program + " ")})
 
 
