@@ -123,7 +123,10 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_killed_task_leaves_no_driver(files: Lab, env: dict[str, str], victim: str) -> None:
     files.land_all(csv([row.replace(row.split(",")[0], str(n), 1) for n, row in enumerate(GOOD_ROWS * 2000)]))
     address = save_request(files.store, ingest_request(files))
-    code = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
+    code = (
+        "import os, subprocess, sys; os.environ['BOOSTLINE_TASK_PID'] = str(os.getpid());"
+        "sys.exit(subprocess.run(sys.argv[1:]).returncode)"
+    )
     task = subprocess.Popen(
         [sys.executable, "-c", code, *command(address)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -142,7 +145,6 @@ def _wait_for_driver(task: subprocess.Popen[bytes]) -> list[psutil.Process]:
     while time.monotonic() < deadline:
         family = psutil.Process(task.pid).children(recursive=True)
         if any("python" in item.name() and item.ppid() != task.pid for item in family):
-            time.sleep(2)  # so that it has tied itself
             return psutil.Process(task.pid).children(recursive=True)
         time.sleep(0.2)
     raise AssertionError("the driver did not start")

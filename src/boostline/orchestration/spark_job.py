@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from datetime import timedelta
 from typing import Any
@@ -28,6 +29,7 @@ from boostline.lake.store import Store
 from boostline.orchestration.failures import airflow_errors
 from boostline.orchestration.run import Run, new_attempt, resolve_run
 from boostline.settings import Settings
+from boostline.spark.watchdog import TASK_PID
 
 SPARK_POOL = "spark"
 
@@ -124,6 +126,7 @@ class SparkJob(SparkSubmitOperator):
         self.application = str(application)
         self.application_args = ["--request", save_request(store, request)]
         self.conf = spark_conf(request.dataset)
+        os.environ[TASK_PID] = str(os.getpid())  # spark-submit inherits it, and no template field shows it
         self.log.info("Attempt %s, %d partition(s)", request.attempt, len(request.targets))
         try:
             super().execute(context)

@@ -17,6 +17,9 @@ import psutil
 
 log = logging.getLogger(__name__)
 
+TASK_PID = "BOOSTLINE_TASK_PID"
+"""Names the task's process: a task that ends before the tie holds is no longer the JVM's parent."""
+
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 1.0
 
@@ -29,7 +32,8 @@ def tie_to_parents() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != jvm.pid:  # it died before the tie held
         os.kill(os.getpid(), signal.SIGKILL)
-    threading.Thread(target=_end_with_task, args=(jvm, jvm.ppid()), daemon=True).start()
+    task = int(os.environ.get(TASK_PID) or jvm.ppid())
+    threading.Thread(target=_end_with_task, args=(jvm, task), daemon=True).start()
 
 
 def _end_with_task(jvm: psutil.Process, task: int) -> None:
