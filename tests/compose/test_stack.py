@@ -123,7 +123,8 @@ def test_networks_let_through_only_what_is_needed(cluster: Cluster) -> None:
         assert not reaches(cluster, "spark-worker", host, port), host
     for service in ("airflow-scheduler", "mlflow", "airflow-api"):
         assert not reaches(cluster, service, "s3-store", 8888), service
-    assert not reaches(cluster, "airflow-dags", "mlflow", 5000)
+    for service in ("airflow-dags", "airflow-triggerer", "airflow-api"):
+        assert not reaches(cluster, service, "mlflow", 5000), service
     assert not reaches(cluster, "airflow-scheduler", "spark-master", 6066)  # Spark's REST submission
 
 
