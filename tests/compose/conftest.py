@@ -86,10 +86,6 @@ class Cluster:
         found: list[dict[str, Any]] = json.loads(self.docker("inspect", *ids)) if ids else []
         return found
 
-    def result(self, dag: str, run_id: str, task: str) -> Any:
-        """What a task of a run handed on."""
-        return self.client.xcom(dag, run_id, task)
-
 
 def docker_missing() -> str | None:
     """Why these tests cannot run here, or none."""

@@ -41,12 +41,12 @@ def test_it_comes_up_from_nothing_and_says_where_it_is(cluster: Cluster) -> None
 def test_the_flights_run_on_both_workers(cluster: Cluster, flights: str) -> None:
     run_id, dag = flights, "nyc_flights_train"
     for task in ("ingest", "featurize", "baseline"):
-        spark = cluster.result(dag, run_id, task)["spark"]
+        spark = cluster.client.xcom(dag, run_id, task)["spark"]
         assert (spark["executors"], spark["master"]) == ("2", "spark://spark-master:7077")
     assert [worker["cores"] for worker in cluster.master()["workers"]] == [1, 1]  # so two executors are on both
     assert [task["try_number"] for task in cluster.client.tasks(dag, run_id)] == [1] * 7
     assert set(cluster.inside("committers", "nyc_flights")) == {"magic"}
-    assert cluster.result(dag, run_id, "promote")["promoted"] is True
+    assert cluster.client.xcom(dag, run_id, "promote")["promoted"] is True
     assert cluster.inside("uploads") == []
 
 
