@@ -29,6 +29,9 @@ CONNECT_SECONDS, ANSWER_SECONDS = 5, 30
 METRICS_PER_REQUEST, PARAMS_PER_REQUEST = 1000, 100
 """MLflow's own limits of one request."""
 
+TAG = "boostline."
+"""Prefix of every tag that the project sets on a version."""
+
 
 class Missing(Exception):
     """MLflow has no experiment, model, version or alias of that name."""
@@ -150,6 +153,14 @@ class Tracking:
         except Missing:
             return None
 
+    def aliases(self, dataset: str) -> dict[str, str]:
+        """Alias → version; empty where nothing is registered."""
+        try:
+            found = self._get("registered-models/get", {"name": dataset})["registered_model"]
+        except Missing:
+            return {}
+        return {item["alias"]: str(item["version"]) for item in found.get("aliases", [])}
+
     def set_alias(self, dataset: str, alias: str, version: str) -> datetime:
         """Move an alias, and return the server's time of the move."""
         body = {"name": dataset, "alias": alias, "version": version}
@@ -160,6 +171,11 @@ class Tracking:
         """Set tags of a version."""
         for key, value in tags.items():
             self._post("model-versions/set-tag", {"name": dataset, "version": version, "key": key, "value": value})
+
+    def untag_version(self, dataset: str, version: str, key: str) -> None:
+        """Remove a tag of a version."""
+        body = {"name": dataset, "version": version, "key": key}
+        self._request("DELETE", "/api/2.0/mlflow/model-versions/delete-tag", json=body)
 
     def _experiment_id(self, name: str) -> str:
         try:

@@ -13,9 +13,10 @@ from boostline.errors import FailError, ModelRefused
 from boostline.lake.manifest import read_ref
 from boostline.metrics import evaluate
 from boostline.registry.compare import judge
-from boostline.registry.versions import champion_of, history, promote_candidate, rollback, version_number
+from boostline.registry.promotion import history, promote_candidate, rollback
+from boostline.registry.versions import champion_of, version_number
+from boostline.scoring.model_file import load_published
 from boostline.tracking import tracking
-from boostline.training.model_file import load_published
 
 WEAK, STRONG = {"rmse": 2.0, "log_loss": 2.0}, {"rmse": 0.01, "log_loss": 0.01}
 
@@ -170,12 +171,12 @@ def test_changed_rules_are_judged_anew(pipeline):
     assert not pipeline.judge("2020-03-31", features, model, STRONG)["passed"]
 
 
-def test_rolled_back_version_stays_blocked_and_moves_are_recorded(pipeline, settings):
+def test_rolled_back_version_stays_blocked_and_moves_are_recorded(pipeline, store, settings):
     pipeline.run("2020-03-30")
     features, model = pipeline.train("2020-03-31", seed=5)
     pipeline.judge("2020-03-31", features, model)
     pipeline.promote(model)
-    gone, now = rollback(settings, pipeline.dataset.name, reason="too many complaints", who="ann")
+    gone, now = rollback(store, settings, pipeline.dataset.name, reason="too many complaints", who="ann")
     assert (gone.version, now.version, pipeline.champion()) == ("2", "1", "1")
     pipeline.judge("2020-03-31", features, model)
     assert pipeline.promote(model)["reason"] == ("version 2 was rolled back (too many complaints) and stays blocked")
@@ -187,7 +188,7 @@ def test_rolled_back_version_stays_blocked_and_moves_are_recorded(pipeline, sett
     ]
     assert all(move["time"].endswith("+00:00") for move in moves)
     with pytest.raises(FailError, match="no champion before version 1"):
-        rollback(settings, pipeline.dataset.name, reason="again", who="ann")
+        rollback(store, settings, pipeline.dataset.name, reason="again", who="ann")
 
 
 def test_experiment_is_judged_with_its_run_and_never_promoted(pipeline, store, settings):

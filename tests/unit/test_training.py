@@ -19,9 +19,9 @@ from model_lab import TOY_CLASSES, put_features, toy_dataset, toy_features, toy_
 from boostline.errors import ModelRefused, ServiceUnavailable, Superseded
 from boostline.lake.manifest import publish, read_current, read_ref
 from boostline.metrics import evaluate
+from boostline.scoring.engine import allowed_threads
+from boostline.scoring.model_file import UBJ, load_model, load_published
 from boostline.tracking import tracking
-from boostline.training.engine import allowed_threads
-from boostline.training.model_file import UBJ, load_model, load_published
 from boostline.training.pyfunc import _load_pyfunc
 
 TASKS = ("regression", "binary", "multiclass")

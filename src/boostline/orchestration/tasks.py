@@ -88,7 +88,7 @@ def promote(dataset: str, **context: Any) -> dict[str, Any]:
         elif not verdict["passed"]:
             outcome = {"promoted": False, "reason": "the gate said no"}
         else:
-            from boostline.registry.versions import promote_candidate
+            from boostline.registry.promotion import promote_candidate
 
             outcome = promote_candidate(
                 store, settings, run.dataset, model=refs_of(pull(context, "train"))[0], is_backfill=run.is_backfill

@@ -12,20 +12,17 @@ from datetime import date
 from typing import Any
 
 from boostline.dataset import Dataset
-from boostline.errors import DataInvalid, ModelRefused
-from boostline.lake import paths
+from boostline.errors import DataInvalid
 from boostline.lake.arrow import read_parquet
 from boostline.lake.features import LABEL, test_raw_keys
 from boostline.lake.manifest import Manifest, Ref, read_ref
-from boostline.lake.store import NotFound, Store
+from boostline.lake.store import Store
 from boostline.metrics import Metrics, evaluate
 from boostline.registry.gate import decide
-from boostline.registry.versions import CHAMPION, promoted_before, verdict_of
+from boostline.registry.versions import CHAMPION, date_of, load_version, promoted_before, verdict_of
+from boostline.scoring.engine import allowed_threads
 from boostline.settings import Settings
-from boostline.tracking import Version, tracking
-from boostline.training.engine import allowed_threads
-from boostline.training.model_file import Model, load_published
-from boostline.training.track import TAG
+from boostline.tracking import TAG, Version, tracking
 
 
 def judge(
@@ -95,10 +92,10 @@ def _score_champion(
     """The champion's metrics on this date's raw test rows, or none with the reason."""
     if champion is None:
         return None, ["there is no champion yet, so the baseline alone was to beat"]
-    name, learnt = f"the champion, version {champion.version}", champion.tags[TAG + "date"]
+    name, learnt = f"the champion, version {champion.version}", date_of(champion)
     if learnt > day.isoformat():
         return None, [f"{name}, was not compared: its data date {learnt} is later, so it may know these test rows"]
-    model = _load_champion(store, champion)
+    model = load_version(store, champion)
     if model.info.task != dataset.task:
         return None, [f"{name}, was not compared: its task is {model.info.task}, this one's is {dataset.task}"]
     raw = read_parquet(store, test_raw_keys(features))
@@ -114,20 +111,6 @@ def _score_champion(
     return evaluate(dataset.task, label, prediction, threshold=threshold, classes=classes), []
 
 
-def _load_champion(store: Store, champion: Version) -> Model:
-    key = paths.attempt_manifest(
-        "model", champion.dataset, champion.tags[TAG + "attempt"], None, champion.tags[TAG + "date"]
-    )
-    try:
-        manifest = Manifest.model_validate_json(store.get(key)[0])
-    except NotFound as error:
-        raise ModelRefused(
-            f"the champion of {champion.dataset}, version {champion.version}, is gone from the lake: {store.uri(key)}",
-            "Run its date again, which writes it anew, or roll back to another version",
-        ) from error
-    return load_published(store, manifest, champion.tags[TAG + "sha256"])
-
-
 def _in_order(probability: Any, theirs: list[str], ours: list[str]) -> Any:
     """Probabilities by our class order; a class that the model does not know has none."""
     import numpy as np
@@ -140,4 +123,4 @@ def _in_order(probability: Any, theirs: list[str], ours: list[str]) -> Any:
 
 
 def _champion(version: Version, metrics: Metrics | None) -> dict[str, Any]:
-    return {"version": version.version, "date": version.tags[TAG + "date"], "metrics": metrics}
+    return {"version": version.version, "date": date_of(version), "metrics": metrics}

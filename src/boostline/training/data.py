@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,8 @@ from boostline.lake.arrow import parquet_dataset
 from boostline.lake.features import LABEL, test_raw_keys
 from boostline.lake.manifest import Manifest
 from boostline.lake.store import Store
-from boostline.training.engine import import_xgboost
+from boostline.scoring.engine import import_xgboost
+from boostline.scoring.matrix import Columns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,14 +25,6 @@ log = logging.getLogger(__name__)
 
 BATCH_ROWS = 65_536
 EXAMPLE_ROWS = 5
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The features as XGBoost is told of them: names, and `c` (category code), `int` (code as a number) or `q`."""
-
-    names: list[str]
-    types: list[str]
 
 
 @dataclass(frozen=True)
@@ -129,29 +122,6 @@ def raw_sample(store: Store, features: Manifest, names: list[str]) -> list[dict[
     found = parquet_dataset(store, test_raw_keys(features)).head(EXAMPLE_ROWS, columns=names)
     rows: list[dict[str, Any]] = found.to_pylist()
     return rows
-
-
-def predict_batches(booster: Any, batches: Iterable[Any], columns: Columns, threads: int) -> NDArray[np.float64]:
-    """Predictions for Arrow batches (record batches or tables) of feature rows.
-
-    Returns:
-        Shape (rows,), or (rows, classes) for a multiclass model.
-    """
-    import numpy as np
-
-    booster.set_param({"nthread": threads})
-    parts = [booster.predict(to_matrix(batch, columns, threads)) for batch in batches if batch.num_rows]
-    return np.concatenate(parts).astype(np.float64) if parts else np.empty(0)
-
-
-def to_matrix(batch: Any, columns: Columns, threads: int) -> Any:
-    """Feature rows as a DMatrix, as serving and the gate see them."""
-    import pyarrow as pa
-
-    table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
-    return import_xgboost().DMatrix(
-        table.select(columns.names), feature_names=columns.names, feature_types=columns.types, nthread=threads
-    )
 
 
 def _batch_iterator(make: Callable[[], Iterator[Any]], columns: Columns, cache: Path | None) -> Any:

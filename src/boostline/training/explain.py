@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from boostline.training.data import Columns, to_matrix
+from boostline.scoring.matrix import Columns, to_matrix
 
 SHAP_ROWS = 1_000
 SHAP_ROW_TREES = 200_000

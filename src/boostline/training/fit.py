@@ -6,8 +6,8 @@ import logging
 from typing import Any
 
 from boostline.dataset import Dataset
+from boostline.scoring.engine import import_xgboost
 from boostline.training.data import Rows
-from boostline.training.engine import import_xgboost
 
 log = logging.getLogger(__name__)
 

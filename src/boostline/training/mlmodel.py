@@ -17,20 +17,12 @@ from typing import Any
 
 import yaml
 
+from boostline.scoring.model_file import answer_columns
 from boostline.transform import Transform
 
 LOADER = "boostline.training.pyfunc"
 DATA_FOLDER = "data/model"
 _PACKAGES = ("boostline", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "xgboost")
-
-
-def output_columns(task: str, classes: list[str]) -> list[tuple[str, str]]:
-    """Name and type of what the model answers: see `boostline.training.pyfunc`."""
-    if task == "regression":
-        return [("prediction", "double")]
-    if task == "binary":
-        return [("prediction", "string"), ("probability", "double")]
-    return [("prediction", "string"), *((f"probability_{name}", "double") for name in classes)]
 
 
 def write_mlmodel(
@@ -73,7 +65,7 @@ def _description(transform: Transform) -> dict[str, Any]:
     ]
     outputs = [
         {"type": kind, "name": name, "required": True}
-        for name, kind in output_columns(transform.task, list(transform.classes))
+        for name, kind in answer_columns(transform.task, transform.classes).items()
     ]
     return {
         "flavors": {

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boostline.training.engine import allowed_threads
-from boostline.training.mlmodel import output_columns
-from boostline.training.model_file import Model, load_model
+from boostline.scoring.engine import allowed_threads
+from boostline.scoring.model_file import Model, load_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,30 +26,13 @@ class RawRowScorer:
             params: Not used; MLflow passes it.
 
         Returns:
-            One row per input row, with the input's index. `prediction`: the number (regression) or the class's name.
-            Binary: `probability`, of the second class; the name is decided by the model's own threshold. Multiclass:
-            `probability_CLASS` for each class; the name is the most probable one.
+            The columns of `Model.answer`, with the input's index.
         """
-        import numpy as np
-        import pandas as pd
         import pyarrow as pa
 
-        info = self._model.info
-        found = self._model.predict(pa.Table.from_pandas(model_input, preserve_index=False), allowed_threads(2**16))
-        names = [name for name, _ in output_columns(info.task, info.classes)]
-        if info.task == "regression":
-            columns = [found]
-        elif info.task == "binary":
-            columns = [
-                np.asarray(info.classes, object)[
-                    (found >= (0.5 if info.threshold is None else info.threshold)).astype(int)
-                ],
-                found,
-            ]
-        else:
-            found = found.reshape(len(model_input), len(info.classes))
-            columns = [np.asarray(info.classes, object)[found.argmax(axis=1)], *found.T]
-        return pd.DataFrame(dict(zip(names, columns, strict=True)), index=model_input.index)
+        raw = pa.Table.from_pandas(model_input, preserve_index=False)
+        found: pd.DataFrame = self._model.answer(raw, allowed_threads(2**16)).to_pandas()
+        return found.set_axis(model_input.index)
 
 
 def _load_pyfunc(path: str) -> RawRowScorer:

@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from boostline.metrics import PER_CLASS, Metrics
+from boostline.scoring.model_file import TRANSFORM, ModelInfo
 from boostline.settings import Settings
-from boostline.tracking import Tracking, Version, tracking
+from boostline.tracking import TAG, Tracking, Version, tracking
 from boostline.training.mlmodel import write_mlmodel
-from boostline.training.model_file import TRANSFORM, ModelInfo
 from boostline.transform import Transform
 
 CURVE_POINTS = 250
 """Points of a learning curve that are logged; longer ones are thinned evenly."""
-
-TAG = "boostline."
-"""Prefix of every tag that the project sets on a version."""
 
 
 @dataclass(frozen=True)

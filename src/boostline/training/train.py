@@ -20,12 +20,13 @@ from boostline.lake.manifest import FileEntry, Manifest, Ref, read_ref
 from boostline.lake.manifest import publish as publish_manifest
 from boostline.lake.store import Store
 from boostline.metrics import Metrics, choose_threshold, evaluate
+from boostline.scoring.engine import allowed_threads
+from boostline.scoring.matrix import predict_batches
+from boostline.scoring.model_file import INFO, TRANSFORM, UBJ, ModelInfo, software_versions
 from boostline.settings import Settings
-from boostline.training.data import SplitFiles, feature_columns, load_split, predict_batches, raw_sample
-from boostline.training.engine import allowed_threads
+from boostline.training.data import SplitFiles, feature_columns, load_split, raw_sample
 from boostline.training.explain import importance, sample_size
 from boostline.training.fit import Curve, booster_params, fit
-from boostline.training.model_file import INFO, TRANSFORM, UBJ, ModelInfo, software_versions
 from boostline.training.track import point_to, track
 from boostline.transform import needed_columns
 

@@ -1,31 +1,29 @@
-"""`boostline …`: land data, start runs, follow them, and see what came out."""
+"""Data and runs: `land`, `run`, `backfill`, `runs`, `cancel`, `show`."""
 
 from __future__ import annotations
 
 import json
-import sys
-from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from boostline.dataset import Dataset, dataset_files, dataset_path, load_dataset
-from boostline.errors import BoostlineError, DataMissing, RunDateInvalid
+from boostline.cli.app import (
+    DatasetName,
+    DayOption,
+    JsonOption,
+    SetOption,
+    app,
+    err,
+    find_dataset,
+    open_store,
+    out,
+    parse_day,
+    print_json,
+)
+from boostline.errors import DataMissing, RunDateInvalid
 from boostline.settings import Settings
-
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-out, err = Console(highlight=False), Console(stderr=True, highlight=False)
-
-DatasetName = Annotated[str, typer.Argument(help="A dataset: the name of a file in conf/datasets, without .yaml")]
-DayOption = Annotated[str | None, typer.Option("--date", help="Data date, YYYY-MM-DD")]
-JsonOption = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="A field of the trigger form, such as rounds=50; makes an experiment")
-]
 
 
 @app.command(epilog="Example: boostline land nyc_flights flights.csv --date 2013-03-31")
@@ -38,8 +36,8 @@ def land(
     """Put raw files where ingest looks. Landing the same file twice changes nothing."""
     from boostline.lake.raw import land as land_files
 
-    spec = _dataset(dataset)
-    addresses = land_files(_store(), spec, table or spec.daily_table, files, _day(day) if day else None)
+    spec = find_dataset(dataset)
+    addresses = land_files(open_store(), spec, table or spec.daily_table, files, parse_day(day) if day else None)
     for address in addresses:
         out.print(f"landed {address}", soft_wrap=True)
 
@@ -57,9 +55,9 @@ def run(
     from boostline.orchestration.follow import follow_run
     from boostline.reporting.terminal import run_summary
 
-    spec = _dataset(dataset)
+    spec = find_dataset(dataset)
     client, dag_id = AirflowClient(Settings()), f"{spec.name}_train"
-    when, conf = _day(day), _conf(changes, publish)
+    when, conf = parse_day(day), _conf(changes, publish)
     client.ready_dag(dag_id)
     run_id = client.trigger(dag_id, when, conf)
     err.print(f"{dag_id} {when}: {client.url}/dags/{dag_id}/runs/{run_id}", soft_wrap=True)
@@ -72,7 +70,7 @@ def run(
     if result is None:
         err.print(f"[yellow]{when} was skipped: no raw data, and the dataset says on_missing: skip[/]")
         return
-    _print_json(result) if as_json else out.print(run_summary(result))
+    print_json(result) if as_json else out.print(run_summary(result))
 
 
 @app.command(epilog="Example: boostline backfill nyc_flights --from 2013-03-25 --to 2013-03-31")
@@ -88,8 +86,8 @@ def backfill(
     from boostline.orchestration.client import AirflowClient
     from boostline.orchestration.follow import follow_backfill
 
-    spec = _dataset(dataset)
-    start, end = _day(first), _day(last)
+    spec = find_dataset(dataset)
+    start, end = parse_day(first), parse_day(last)
     if end < start:
         raise RunDateInvalid(f"--to {end} lies before --from {start}", "Swap them")
     client, dag_id = AirflowClient(Settings()), f"{spec.name}_train"
@@ -117,12 +115,12 @@ def runs(
     """List the newest runs with their state."""
     from boostline.orchestration.client import AirflowClient
 
-    spec = _dataset(dataset)
+    spec = find_dataset(dataset)
     found = AirflowClient(Settings()).runs(f"{spec.name}_train", limit=limit)
     keys = ("partition_key", "state", "run_type", "start_date", "duration", "dag_run_id")
     rows = [{key: item[key] for key in keys} | {"date": _run_date(item)} for item in found]
     if as_json:
-        return _print_json(rows)
+        return print_json(rows)
     table = Table("date", "state", "kind", "started", "seconds")
     table.add_column("run", overflow="fold")
     for row in rows:
@@ -162,9 +160,9 @@ def show(dataset: DatasetName, day: DayOption = None, as_json: JsonOption = Fals
     from boostline.reporting.report import load_result
     from boostline.reporting.terminal import run_summary
 
-    spec, store = _dataset(dataset), _store()
+    spec, store = find_dataset(dataset), open_store()
     if day:
-        dates = [_day(day).isoformat()]
+        dates = [parse_day(day).isoformat()]
     else:
         folder = current_folder("report", spec.name, None) + "date="
         dates = [item.key[len(folder) :][:10] for item in store.list(folder) if item.key.endswith("/current.json")][-1:]
@@ -173,75 +171,7 @@ def show(dataset: DatasetName, day: DayOption = None, as_json: JsonOption = Fals
         what = f"{spec.name} has no finished run" + (f" for {dates[0]}" if dates else "")
         raise DataMissing(what, f"Start one: boostline run {spec.name} --date YYYY-MM-DD")
     result = load_result(store, ref_of(*found))
-    _print_json(result) if as_json else out.print(run_summary(result))
-
-
-@app.command(epilog="Example: boostline check nyc_flights")
-def check(
-    dataset: Annotated[str | None, typer.Argument(help="Only this dataset's file")] = None,
-    offline: Annotated[bool, typer.Option(help="Only files, no connections")] = False,
-) -> None:
-    """Check dataset files, S3, MLflow and Airflow; says what is wrong and what to do."""
-    from boostline.orchestration.check import connection_checks
-
-    folder = Settings().datasets
-    files = [dataset_path(folder, dataset)] if dataset else dataset_files(folder)
-    checks: list[tuple[str, Any]] = [(f"dataset {path.stem}", lambda path=path: load_dataset(path)) for path in files]
-    checks += [] if offline else connection_checks(Settings())
-    failed = 0
-    for name, probe in checks:
-        try:
-            probe()
-            out.print(f"[green]ok[/]    {name}")
-        except BoostlineError as error:
-            failed += 1
-            out.print(f"[red]wrong[/] {name}: {escape(str(error))}", soft_wrap=True)
-    if failed:
-        raise typer.Exit(1)
-
-
-@app.command(epilog="Example: boostline init houses.csv --label price")
-def init(
-    file: Annotated[Path, typer.Argument(help="A CSV file with a header")],
-    label: Annotated[str, typer.Option(help="The column to predict")],
-    name: Annotated[str | None, typer.Option(help="Name of the dataset; default: from the file")] = None,
-    id_column: Annotated[list[str] | None, typer.Option("--id", help="Column(s) that identify a row")] = None,
-) -> None:
-    """Write a first dataset file from a sample of the data."""
-    from boostline.dataset.draft import draft_dataset
-
-    path = draft_dataset(file, label, Settings().datasets, name=name, id_columns=id_column or [])
-    out.print(f"wrote {path}\nRead it, then: boostline land {path.stem} {file} --date YYYY-MM-DD")
-
-
-def main() -> None:
-    """The console script: errors a person can mend are a message and exit code 1, never a stack trace."""
-    from boostline.local.layout import load_stack_env
-    from boostline.local.places import stack_home
-
-    try:
-        load_stack_env(stack_home())
-        app()
-    except BoostlineError as error:
-        err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(1)
-
-
-def _dataset(name: str) -> Dataset:
-    return load_dataset(dataset_path(Settings().datasets, name))
-
-
-def _store() -> Any:
-    from boostline.lake.store import Store
-
-    return Store(Settings())
-
-
-def _day(text: str) -> date:
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 (a date has no zone)
-    except ValueError:
-        raise RunDateInvalid(f"{text!r} is no date", "Write it as YYYY-MM-DD, such as 2013-03-31") from None
+    print_json(result) if as_json else out.print(run_summary(result))
 
 
 def _run_date(run: dict[str, Any]) -> str | None:
@@ -269,10 +199,6 @@ def _result_of_run(client: Any, dag_id: str, run_id: str) -> dict[str, Any] | No
     handed = client.xcom(dag_id, run_id, "report")
     if handed is None:
         return None
-    store = _store()
+    store = open_store()
     result: dict[str, Any] = json.loads(store.get(handed["result"].removeprefix(store.uri("")))[0])
     return result
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")

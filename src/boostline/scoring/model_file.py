@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from boostline.errors import ModelRefused
 from boostline.lake.manifest import Manifest
 from boostline.lake.store import NotFound, Store
-from boostline.training.data import Columns, predict_batches
-from boostline.training.engine import import_xgboost
+from boostline.scoring.engine import import_xgboost
+from boostline.scoring.matrix import Columns, predict_batches
 from boostline.transform import Transform
 
 if TYPE_CHECKING:
@@ -56,6 +56,20 @@ class ModelInfo(BaseModel):
         """The features as XGBoost is told of them."""
         return Columns(list(self.features), list(self.features.values()))
 
+    @property
+    def answer_columns(self) -> dict[str, str]:
+        """The columns of `Model.answer` and their types, `double` or `string`."""
+        return answer_columns(self.task, self.classes)
+
+
+def answer_columns(task: str, classes: Sequence[str]) -> dict[str, str]:
+    """The columns that a model of these classes answers with, in order; see `Model.answer`."""
+    if task == "regression":
+        return {"prediction": "double"}
+    if task == "binary":
+        return {"prediction": "string", "probability": "double"}
+    return {"prediction": "string"} | {f"probability_{name}": "double" for name in classes}
+
 
 @dataclass(frozen=True)
 class Model:
@@ -80,6 +94,36 @@ class Model:
         """
         features = self.transform.apply(raw)
         return predict_batches(self.booster, features.to_batches(BATCH_ROWS), self.info.columns, threads)
+
+    def answer(self, raw: Any, threads: int = 1) -> Any:
+        """Score raw rows, in the form that every path hands out.
+
+        Args:
+            raw: As for `predict`.
+            threads: For XGBoost.
+
+        Returns:
+            `pyarrow.Table`, a row for each row. `prediction`: the number (regression) or the class's name. Binary:
+            `probability`, of the second class; the name is decided by the model's own threshold. Multiclass:
+            `probability_CLASS` for each class; the name is the most probable one.
+
+        Raises:
+            DataInvalid: A column is missing or cannot be cast.
+        """
+        import numpy as np
+        import pyarrow as pa
+
+        found, info = self.predict(raw, threads), self.info
+        names = list(info.answer_columns)
+        if info.task == "regression":
+            return pa.table({names[0]: found})
+        if info.task == "binary":
+            codes, numbers = (found >= (0.5 if info.threshold is None else info.threshold)).astype(np.int32), [found]
+        else:
+            found = found.reshape(raw.num_rows, len(info.classes))
+            codes, numbers = found.argmax(axis=1).astype(np.int32), list(found.T)
+        prediction = pa.array(info.classes, pa.string()).take(pa.array(codes))
+        return pa.table([prediction, *map(pa.array, numbers)], names=names)
 
 
 def load_model(files: Mapping[str, bytes], source: str) -> Model:

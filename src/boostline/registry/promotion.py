@@ -1,0 +1,215 @@
+"""Moving the alias `champion`: by the pipeline, by hand, and back. Every move is recorded with the version it went to."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from boostline.dataset import Dataset
+from boostline.errors import FailError, ModelRefused
+from boostline.lake.manifest import Ref
+from boostline.lake.store import Store
+from boostline.registry.versions import (
+    CHAMPION,
+    MOVE,
+    ROLLED_BACK,
+    date_of,
+    find_version,
+    load_version,
+    promoted_before,
+    verdict_of,
+    version_number,
+)
+from boostline.settings import Settings
+from boostline.tracking import TAG, Tracking, Version, tracking
+
+
+def promote_candidate(
+    store: Store, settings: Settings, dataset: Dataset, *, model: Ref, is_backfill: bool, who: str = "the pipeline"
+) -> dict[str, Any]:
+    """Move the alias to a candidate where its verdict, its date and the dataset allow it.
+
+    The caller runs one promotion of a dataset at a time. A candidate that was promoted before changes nothing: its
+    recorded outcome is returned.
+
+    Args:
+        store: The lake.
+        settings: MLflow's address.
+        dataset: Says whether backfills promote.
+        model: The candidate's manifest.
+        is_backfill: Whether the run is part of a backfill.
+        who: Recorded with the move.
+
+    Returns:
+        `{"promoted", "reason"}`.
+    """
+    number = version_number(store, model)
+    if number is None:
+        return _outcome(False, "an experiment has no version to promote")
+    with tracking(settings) as mlflow:
+        candidate = mlflow.version(dataset.name, number)
+        if candidate is None:
+            raise ModelRefused(
+                f"version {number} of {dataset.name} is not in MLflow any more",
+                "Clear the train task, so that it registers",
+            )
+        champion = mlflow.aliased(dataset.name, CHAMPION)
+        if promoted_before(candidate) and ROLLED_BACK not in candidate.tags:
+            outcome: dict[str, Any] = json.loads(candidate.tags[TAG + "promotion"])
+            return outcome
+        if champion and champion.version == candidate.version:
+            outcome = _outcome(True, f"version {candidate.version} is the champion")
+            mlflow.tag_version(dataset.name, candidate.version, {TAG + "promotion": json.dumps(outcome)})
+            return outcome
+        if reason := _obstacle(candidate, champion, is_backfill=is_backfill and not dataset.promotion.in_backfill):
+            return _outcome(False, reason)
+        before = f"in place of version {champion.version} of {date_of(champion)}" if champion else "the first champion"
+        outcome = _outcome(True, f"version {candidate.version} of {date_of(candidate)} passed the gate, {before}")
+        _move(mlflow, candidate, champion, reason=outcome["reason"], who=who)
+        mlflow.tag_version(dataset.name, candidate.version, {TAG + "promotion": json.dumps(outcome)})
+        return outcome
+
+
+def promote_by_hand(
+    store: Store, settings: Settings, dataset: str, version: str, *, reason: str, who: str
+) -> tuple[Version | None, Version]:
+    """Make a version the champion because a person says so, whatever gate and dates say.
+
+    A version that was rolled back is no longer blocked after this. Making the champion champion changes nothing.
+
+    Args:
+        store: The lake; the model is loaded and checked before the alias moves.
+        settings: MLflow's address.
+        dataset: The registered model's name.
+        version: Its number.
+        reason: Why, for the record.
+        who: Recorded with the move.
+
+    Returns:
+        The champion before, if any, and the champion now.
+
+    Raises:
+        FailError: There is no such version.
+        ModelRefused: Its files are gone, or do not match their SHA-256.
+    """
+    target = find_version(settings, dataset, version)
+    load_version(store, target)
+    with tracking(settings) as mlflow:
+        champion = mlflow.aliased(dataset, CHAMPION)
+        if champion is None or champion.version != target.version:
+            _move(mlflow, target, champion, reason=reason, who=who)
+        if ROLLED_BACK in target.tags:
+            mlflow.untag_version(dataset, target.version, ROLLED_BACK)
+    return champion, target
+
+
+def rollback(store: Store, settings: Settings, dataset: str, *, reason: str, who: str) -> tuple[Version, Version]:
+    """Take the alias from the champion back to the one before it, and block the champion for good.
+
+    Args:
+        store: The lake; the model is loaded and checked before the alias moves.
+        settings: MLflow's address.
+        dataset: The registered model's name.
+        reason: Why, for the record.
+        who: Recorded with the move.
+
+    Returns:
+        The version that was rolled back, and the champion now.
+
+    Raises:
+        FailError: There is no champion, or none before it.
+        ModelRefused: The files of the one before are gone, or do not match their SHA-256.
+    """
+    with tracking(settings) as mlflow:
+        champion = mlflow.aliased(dataset, CHAMPION)
+        if champion is None:
+            raise FailError(f"{dataset} has no champion", "Train and promote one first")
+        versions = {item.version: item for item in mlflow.versions(dataset)}
+        earlier = [move["to"] for move in _moves(list(versions.values())) if move["to"] != champion.version]
+        usable = [name for name in earlier if name in versions and ROLLED_BACK not in versions[name].tags]
+        if not usable:
+            raise FailError(
+                f"{dataset} had no champion before version {champion.version}",
+                f"Name one: boostline promote {dataset} VERSION --reason …",
+            )
+        target = versions[usable[-1]]
+        load_version(store, target)
+        mlflow.tag_version(dataset, champion.version, {ROLLED_BACK: reason})
+        _move(mlflow, target, champion, reason=reason, who=who)
+        return champion, target
+
+
+def history(settings: Settings, dataset: str) -> list[dict[str, str]]:
+    """All moves of the alias, the oldest first: `{"time", "from", "to", "reason", "who"}`."""
+    with tracking(settings) as mlflow:
+        return _moves(mlflow.versions(dataset))
+
+
+def overview(settings: Settings, dataset: str) -> list[dict[str, Any]]:
+    """All versions, the newest first.
+
+    Returns:
+        `{"version", "date", "aliases", "metrics", "passed", "fingerprint", "sha256", "rolled_back", "moves"}`; metrics
+        are the gate's, on the version's own test rows; `passed` is none where nobody has judged; `moves` as `history`
+        has them, of the alias to this version.
+    """
+    with tracking(settings) as mlflow:
+        versions, aliases = mlflow.versions(dataset), mlflow.aliases(dataset)
+    found = []
+    for item in versions:
+        verdict = (verdict_of(item) or {}).get("verdict")
+        found.append(
+            {
+                "version": item.version,
+                "date": date_of(item),
+                "aliases": sorted(alias for alias, version in aliases.items() if version == item.version),
+                "metrics": verdict["candidate"]["metrics"] if verdict else {},
+                "passed": verdict["passed"] if verdict else None,
+                "fingerprint": item.tags.get(TAG + "fingerprint", ""),
+                "sha256": item.tags.get(TAG + "sha256", ""),
+                "rolled_back": item.tags.get(ROLLED_BACK),
+                "moves": _moves([item]),
+            }
+        )
+    return found
+
+
+def _obstacle(candidate: Version, champion: Version | None, *, is_backfill: bool) -> str | None:
+    """What forbids the promotion, or none."""
+    verdict = verdict_of(candidate)
+    if ROLLED_BACK in candidate.tags:
+        return f"version {candidate.version} was rolled back ({candidate.tags[ROLLED_BACK]}) and stays blocked"
+    if not (verdict and verdict["verdict"]["passed"]):
+        return f"the gate has not passed version {candidate.version}"
+    if champion and date_of(candidate) < date_of(champion):
+        return f"its data date {date_of(candidate)} is before the champion's, {date_of(champion)}"
+    if is_backfill:
+        return "the run is part of a backfill, and the dataset says promotion.in_backfill: false"
+    return None
+
+
+def _move(mlflow: Tracking, to: Version, champion: Version | None, *, reason: str, who: str) -> None:
+    when = mlflow.set_alias(to.dataset, CHAMPION, to.version)
+    move = {
+        "time": when.isoformat(),
+        "from": champion.version if champion else "",
+        "to": to.version,
+        "reason": reason,
+        "who": who,
+    }
+    # Numbered on from the move that made the last champion, since the server's time counts whole seconds.
+    number = max(_numbers(champion), default=0) + 1 if champion else 1
+    mlflow.tag_version(to.dataset, to.version, {f"{MOVE}{number}": json.dumps(move)})
+
+
+def _moves(versions: list[Version]) -> list[dict[str, str]]:
+    found = [(json.loads(item.tags[f"{MOVE}{number}"]), number) for item in versions for number in _numbers(item)]
+    return [move for move, _ in sorted(found, key=lambda item: (item[0]["time"], item[1]))]
+
+
+def _numbers(version: Version) -> list[int]:
+    return [int(key.removeprefix(MOVE)) for key in version.tags if key.startswith(MOVE)]
+
+
+def _outcome(promoted: bool, reason: str) -> dict[str, Any]:
+    return {"promoted": promoted, "reason": reason}

@@ -1,0 +1,90 @@
+"""`boostline models`, `promote` and `rollback` against a real MLflow registry and a real S3 store."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from model_lab import toy_dataset
+from test_registry import Pipeline, train_ref
+from typer.testing import CliRunner
+
+from boostline.cli import app
+from boostline.errors import FailError, ModelRefused
+from boostline.lake.manifest import read_ref
+
+
+@pytest.fixture
+def pipeline(store, settings, request, monkeypatch, tmp_path):
+    """Two promoted versions of a dataset whose file the commands find."""
+    name = request.node.name.removeprefix("test_")[:40]
+    dataset = toy_dataset("regression", name, **{"gate.beat_champion": -0.5})
+    body = dataset.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(body))
+    for key in ("lake", "s3_endpoint", "mlflow_uri"):
+        monkeypatch.setenv(f"BOOSTLINE_{key.upper()}", str(getattr(settings, key)))
+    monkeypatch.setenv("BOOSTLINE_DATASETS", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("getpass.getuser", lambda: "ann")
+    found = Pipeline(store, settings, dataset)
+    found.run("2020-03-30")
+    found.run("2020-03-31", seed=5)
+    assert found.champion() == "2"
+    return found
+
+
+def command(*arguments):
+    """Run a command that succeeds; returns what it printed, on one line."""
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_models_tells_what_became_of_each_version(pipeline):
+    name = pipeline.dataset.name
+    versions = {item["version"]: item for item in json.loads(command("models", name, "--json"))}
+    assert versions["2"]["aliases"] == ["champion"] and versions["1"]["aliases"] == []
+    assert versions["2"]["date"] == "2020-03-31" and versions["2"]["passed"] is True
+    assert versions["2"]["metrics"]["rmse"] > 0 and len(versions["2"]["sha256"]) == 64
+    (move,) = versions["2"]["moves"]
+    assert (move["from"], move["to"], move["who"]) == ("1", "2", "the pipeline")
+    text = command("models", name)
+    assert "champion since" in text and "was champion from" in text and "in place of version 1" in text
+
+
+def test_models_of_a_dataset_without_any_says_how_to_get_one(pipeline, tmp_path):
+    body = yaml.safe_load((tmp_path / f"{pipeline.dataset.name}.yaml").read_text()) | {"name": "untrained"}
+    (tmp_path / "untrained.yaml").write_text(yaml.safe_dump(body))
+    assert "boostline run untrained" in command("models", "untrained")
+
+
+def test_rollback_and_promote_by_hand_are_recorded(pipeline):
+    name = pipeline.dataset.name
+    assert command("rollback", name, "--reason", "too late") == (
+        f"version 1 of {name} is the champion again; version 2 is blocked\n"
+    )
+    assert "rolled back: too late" in command("models", name)
+    assert command("promote", name, "2", "--reason", "it was fine") == (
+        f"version 2 of {name} is the champion, in place of version 1\n"
+    )
+    assert command("promote", name, "2", "--reason", "again") == f"version 2 of {name} is the champion already\n"
+    newest = json.loads(command("models", name, "--json"))[0]
+    assert newest["aliases"] == ["champion"] and newest["rolled_back"] is None
+    assert [(move["reason"], move["who"]) for move in newest["moves"]][1:] == [("it was fine", "ann")]
+
+
+def test_a_version_whose_file_was_changed_is_not_promoted(pipeline, store):
+    manifest = read_ref(store, train_ref(pipeline, "2020-03-30"))
+    key = next(item.key for item in manifest.files if item.key.endswith("model.ubj"))
+    store.put(key, store.get(key)[0] + b"x")
+    for arguments in (("promote", pipeline.dataset.name, "1", "--reason", "x"), ("rollback", pipeline.dataset.name)):
+        with pytest.raises(ModelRefused, match="SHA-256"):
+            CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert pipeline.champion() == "2"
+
+
+def test_promote_names_a_version_that_is_not_there(pipeline):
+    arguments = ("promote", pipeline.dataset.name, "9", "--reason", "x")
+    with pytest.raises(FailError, match="has no version 9"):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
