@@ -18,6 +18,7 @@ from airflow.sdk import DAG
 from boostline.dataset import Dataset, dataset_files, load_dataset
 from boostline.errors import DatasetInvalid
 from boostline.orchestration.dag import (
+    clean_asset,
     daily_partitions,
     default_args,
     invalid_dag,
@@ -45,7 +46,7 @@ def train_dag(dataset: Dataset) -> DAG:
         default_args=default_args(SETTINGS),
         tags=["boostline", dataset.name, dataset.task],
     ) as dag:
-        ingest = spark_job("ingest", dataset)
+        ingest = spark_job("ingest", dataset, outlets=[clean_asset(dataset, SETTINGS)])
         if dataset.on_missing == "wait":
             WaitForRawFiles(task_id="wait_for_raw_files", dataset=dataset.name) >> ingest
         (

@@ -62,8 +62,8 @@ class FailError(BoostlineError):
     """The same try would fail again."""
 
 
-class NothingForDate(BoostlineError):
-    """The date has no raw file and the dataset says `on_missing: skip`: the run ends here, green."""
+class NothingToDo(BoostlineError):
+    """No raw file for the date and `on_missing: skip`, or no champion to score with: the run ends here, green."""
 
 
 class StoreUnavailable(RetryError):

@@ -34,7 +34,8 @@ def dags() -> dict[str, Any]:
 
 
 def test_every_dataset_has_a_training_dag(dags: dict[str, Any]) -> None:
-    assert set(dags) == {*(f"{name}_train" for name in DATASETS), "boostline_maintenance"}
+    each = {f"{name}_{kind}" for name in DATASETS for kind in ("train", "score")}
+    assert set(dags) == {*each, "boostline_maintenance"}
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -45,6 +46,17 @@ def test_stages_follow_one_another(dags: dict[str, Any], name: str) -> None:
         assert dag.task_dict[before].downstream_task_ids == {after}
     assert {dag.task_dict[job].operator_name for job in STAGES[:3]} == {"SparkJob"}
     assert {dag.task_dict[job].operator_name for job in STAGES[3:]} == {"PythonOperator"}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_published_day_is_what_scoring_listens_to(dags: dict[str, Any], name: str) -> None:
+    (outlet,) = dags[f"{name}_train"].task_dict["ingest"].outlets
+    assert outlet.name == f"{name}_clean"
+    dag = dags[f"{name}_score"]
+    assert dag.timetable.asset_condition.name == outlet.name
+    assert [task.task_id for task in dag.topological_sort()] == ["ingest", "score"]
+    assert {task.operator_name for task in dag.tasks} == {"SparkJob"}
+    assert {task.pool for task in dag.tasks} == {"spark"}
 
 
 def test_team_rules(dags: dict[str, Any]) -> None:
@@ -68,8 +80,9 @@ def test_pools_and_concurrency(dags: dict[str, Any], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_the_form_explains_every_field(dags: dict[str, Any], name: str) -> None:
-    params = dags[f"{name}_train"].params
+@pytest.mark.parametrize("kind", ["train", "score"])
+def test_the_form_explains_every_field(dags: dict[str, Any], name: str, kind: str) -> None:
+    params = dags[f"{name}_{kind}"].params
     assert next(iter(params)) == "date"
     for field in params:
         schema = params.get_param(field).schema

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 from boostline.lake.arrow import read_parquet
 from boostline.lake.features import test_raw_keys as raw_keys
 from boostline.lake.manifest import read_current
-from boostline.lake.paths import STAGES
+from boostline.lake.paths import version_folder
 from tests.e2e.conftest import World, days_to, readings, wait_for
 
 DAY = date(2024, 5, 10)
@@ -39,7 +42,7 @@ def test_first_run_trains_gates_and_promotes(world: World, first: dict[str, obje
     assert first["candidate"]["metrics"]["test"]["rmse"] < first["baseline"]["metrics"]["test"]["rmse"]
     assert set(first["seconds"]) == {"ingest", "featurize", "baseline", "train", "gate", "promote"}
     assert first["spark"]["ingest"]["executor_memory"] == "600m"
-    for stage in STAGES[1:]:
+    for stage in ("features", "baseline", "model", "report"):
         assert read_current(world.store, stage, "meters", None, "2024-05-10"), stage
 
 
@@ -71,6 +74,41 @@ def test_the_champion_loads_from_mlflow_and_scores_raw_rows(world: World, first:
     predicted = model.predict(raw.drop(columns=["_label", "data_date"])).prediction
     rmse = float(((predicted - raw._label) ** 2).mean() ** 0.5)
     assert rmse == pytest.approx(first["candidate"]["metrics"]["test"]["rmse"], rel=1e-9)
+
+
+def scored(world: World, version: str, day: str) -> Any:
+    """The published predictions of a day, as pandas."""
+    found = read_current(world.store, "predictions", "meters", version_folder(version), day)
+    assert found, day
+    return read_parquet(world.store, [item.key for item in found[0].files]).to_pandas()
+
+
+def test_a_day_is_scored_by_the_command_once(world: World, first: dict[str, object]) -> None:
+    version = first["candidate"]["version"]
+    answer = world.cli("score", "meters", "--date", DAY.isoformat(), "--json")
+    assert answer.code == 0, answer.err
+    where = world.store.uri(f"predictions/meters/version={version}/date={DAY}/current.json")
+    told = {"date": DAY.isoformat(), "version": version, "rows": 288, "manifest": where}
+    assert answer.json == [told | {"ran": True}]
+    predictions = scored(world, version, DAY.isoformat())
+    assert set(predictions.model_version) == {version} and set(predictions.data_date) == {DAY}
+    features, _ = read_current(world.store, "features", "meters", None, DAY.isoformat())
+    raw = read_parquet(world.store, raw_keys(features)).to_pandas()
+    both = raw.merge(predictions.drop(columns=["data_date"]), on=["day", "meter", "hour"], validate="one_to_one")
+    rmse = float(((both.prediction - both._label) ** 2).mean() ** 0.5)
+    assert len(both) == 288 and rmse == pytest.approx(first["candidate"]["metrics"]["test"]["rmse"], rel=1e-9)
+    assert world.cli("score", "meters", "--date", DAY.isoformat(), "--json").json == [told | {"ran": False}]
+    assert world.cli("score", "meters").code == 2
+    wrong = world.cli("score", "meters", "--date", DAY.isoformat(), "--version", "99")
+    assert wrong.code == 1 and "meters has no version 99" in wrong.err
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", Path("docs/use.md").read_text(), re.DOTALL))
+def test_documented_python_runs(world: World, first: dict[str, object], block: str) -> None:
+    code = block.replace("nyc_flights", "meters").replace("2013-03-31", DAY.isoformat())
+    env = world.env | {"MLFLOW_TRACKING_URI": world.stack.mlflow_uri}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "prediction" in done.stdout, done.stderr
 
 
 def test_a_repeat_does_no_work_and_changes_nothing(world: World, first: dict[str, object]) -> None:
@@ -122,6 +160,22 @@ def test_a_backfill_makes_one_run_per_date_and_cleans_a_corrected_day_once(
     assert second["promoted"] is False
     assert second["champion"]["version"] == first["candidate"]["version"]
     assert second["champion"]["metrics"]["rmse"] > 0
+
+
+def test_a_published_day_is_scored_by_itself(world: World, first: dict[str, object]) -> None:
+    """The scoring DAG listens to clean partitions, once it is unpaused: the backfill's days were scored beside it."""
+    days = {"2024-05-11", "2024-05-12"}
+
+    def runs() -> dict[str, Any]:
+        return {run["partition_key"]: run for run in world.client.runs("meters_score") if run["partition_key"] in days}
+
+    wait_for("both are scored", lambda: [run["state"] for run in runs().values()] == ["success"] * 2, 180)
+    assert {run["triggered_by"] for run in runs().values()} == {"asset"}
+    for day in days:
+        assert len(scored(world, first["candidate"]["version"], day)) == 288
+    answer = world.cli("score", "meters", "--from", "2024-05-11", "--to", "2024-05-12")
+    assert answer.code == 0, answer.err
+    assert answer.out.count("288 rows") == answer.out.count("up to date") == 2
 
 
 def test_a_date_without_data_is_skipped_green(world: World) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from boostline.dataset import Dataset, parse_dataset
-from boostline.errors import DataMissing, DatasetInvalid, NothingForDate
+from boostline.errors import DataMissing, DatasetInvalid, NothingToDo
 from boostline.lake.cleanup import remove_old_attempts
 from boostline.lake.manifest import Manifest, publish, read_current
 from boostline.lake.plan import WindowRefs, load_window, plan_ingest, plan_stage, save_window
@@ -105,7 +105,7 @@ def test_no_file_for_the_date(store: Store, landed: Any) -> None:
         plan_ingest(store, dataset(on_missing="fail"), DAY)
     with pytest.raises(DataMissing, match="no raw file"):
         plan_ingest(store, dataset(on_missing="wait"), DAY)
-    with pytest.raises(NothingForDate, match="no raw file"):
+    with pytest.raises(NothingToDo, match="no raw file"):
         plan_ingest(store, dataset(on_missing="skip"), DAY)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from model_lab import TOY_CLASSES, put_features, toy_dataset, toy_features, toy_rows, train_toy
 
@@ -53,6 +54,20 @@ def test_model_is_published_measured_and_explained(store, settings, task):
     assert details["importance"][0]["shap"] > 0 < details["importance"][0]["gain"]
     good = {"regression": ("r2", 0.6), "binary": ("auc", 0.85), "multiclass": ("auc", 0.85)}[task]
     assert all(details["metrics"][split][good[0]] > good[1] for split in ("train", "valid", "test"))
+
+
+def test_numbers_beyond_single_precision_count_as_the_largest(store, settings):
+    dataset, largest = toy_dataset("regression", "extreme"), 3.4028234663852886e38
+
+    def rows(size, seed):
+        found = toy_rows("regression", 300, seed)
+        return found.set_column(found.column_names.index("size"), "size", pa.array([size, -size, 1.0] * 100))
+
+    raw = {split: rows(1e300, seed) for seed, split in enumerate(("train", "valid", "test"))}
+    ref = train_toy(store, settings, dataset, put_features(store, dataset, "2020-03-31", raw))
+    model = load_published(store, read_ref(store, ref))
+    assert model.predict(raw["test"]).tolist() == model.predict(rows(largest, 2)).tolist()
+    assert len(set(model.predict(raw["test"]).tolist())) > 1
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -140,7 +140,7 @@ def cancel(
     from boostline.orchestration.client import TERMINAL, AirflowClient
 
     client = AirflowClient(Settings())
-    dags = [f"{dataset}_train"] if dataset else client.dag_ids()
+    dags = [dag for dag in client.dag_ids() if not dataset or dag.startswith(f"{dataset}_")]
     found = [(dag, item) for dag in dags for item in client.runs(dag, limit=1000) if item["dag_run_id"] == run_id]
     if not found:
         raise DataMissing(f"no run has the id {run_id!r}", "`boostline runs DATASET` lists them")

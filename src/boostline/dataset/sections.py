@@ -16,7 +16,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Task = Literal["regression", "binary", "multiclass"]
 CATEGORICAL_TYPES = frozenset({"string", "boolean", "date", "integer", "long"})
 NUMERIC_TYPES = frozenset({"double", "boolean", "integer", "long"})
-RESERVED_COLUMNS = frozenset({"data_date", "split", "date"})
+RESERVED_COLUMNS = frozenset({"data_date", "split", "date", "model_version", "prediction", "probability"})
 
 
 class Section(BaseModel):

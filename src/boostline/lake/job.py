@@ -15,8 +15,13 @@ from boostline.lake import paths
 from boostline.lake.manifest import Manifest, Ref, Stage
 from boostline.lake.store import NotFound, Store
 
-JobName = Literal["ingest", "featurize", "baseline"]
-STAGE_OF_JOB: dict[JobName, Stage] = {"ingest": "clean", "featurize": "features", "baseline": "baseline"}
+JobName = Literal["ingest", "featurize", "baseline", "score"]
+STAGE_OF_JOB: dict[JobName, Stage] = {
+    "ingest": "clean",
+    "featurize": "features",
+    "baseline": "baseline",
+    "score": "predictions",
+}
 
 EXIT_FAIL = 65
 EXIT_RETRY = 75
@@ -54,6 +59,16 @@ class Target(BaseModel):
         )
 
 
+class Scorer(BaseModel):
+    """The model version that a job scores with."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    model: Ref
+    sha256: str = Field(description="Of model.ubj, as the registry has it")
+
+
 class JobRequest(BaseModel):
     """All that a Spark job needs to know."""
 
@@ -66,6 +81,7 @@ class JobRequest(BaseModel):
     publish: bool = Field(description="False: an experiment, read by reference only")
     targets: list[Target]
     reads: list[Ref] = Field([], description="The manifests that the job reads, exactly these")
+    scorer: Scorer | None = Field(None, description="For the job score")
 
     @property
     def folder(self) -> str:

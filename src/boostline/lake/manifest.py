@@ -13,9 +13,9 @@ from boostline.errors import Superseded
 from boostline.lake import paths
 from boostline.lake.store import PARALLEL_REQUESTS, NotFound, PreconditionFailed, Store
 
-Stage = Literal["clean", "features", "baseline", "model", "report"]
+Stage = Literal["clean", "features", "baseline", "model", "report", "predictions"]
 
-STAGE_VERSION: dict[Stage, int] = {"clean": 1, "features": 1, "baseline": 1, "model": 1, "report": 1}
+STAGE_VERSION: dict[Stage, int] = {"clean": 1, "features": 1, "baseline": 1, "model": 1, "report": 1, "predictions": 1}
 """Raise a stage's number when its output changes for the same input; a golden-hash test notices."""
 
 

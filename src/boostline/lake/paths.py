@@ -5,7 +5,12 @@ from __future__ import annotations
 REFERENCE = "reference"
 """The partition name of a table without dates."""
 
-STAGES = ("clean", "features", "baseline", "model", "report")
+STAGES = ("clean", "features", "baseline", "model", "report", "predictions")
+
+
+def version_folder(version: str) -> str:
+    """What stands for the table among predictions: `version=3`."""
+    return f"version={version}"
 
 
 def partition_folder(partition: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from boostline.dataset import Dataset
-from boostline.errors import DataMissing, NothingForDate
+from boostline.errors import DataMissing, NothingToDo
 from boostline.lake import paths
 from boostline.lake.job import Target
 from boostline.lake.manifest import Manifest, Ref, Stage, fingerprint, read_current, ref_of
@@ -55,7 +55,7 @@ def plan_ingest(store: Store, dataset: Dataset, day: date) -> IngestPlan:
 
     Raises:
         DataMissing: No raw file for the date, a hole that the dataset forbids, or too few days.
-        NothingForDate: No raw file for the date, and the dataset says skip.
+        NothingToDo: No raw file for the date, and the dataset says skip.
     """
     days = window_days(dataset, day)
     wanted = {name: days if table.daily else [paths.REFERENCE] for name, table in dataset.tables.items()}
@@ -87,7 +87,9 @@ def plan_ingest(store: Store, dataset: Dataset, day: date) -> IngestPlan:
     return IngestPlan(current, stale, missing)
 
 
-def plan_stage(store: Store, stage: Stage, dataset: Dataset, day: date, reads: dict[str, str]) -> StagePlan:
+def plan_stage(
+    store: Store, stage: Stage, dataset: Dataset, day: date, reads: dict[str, str], *, table: str | None = None
+) -> StagePlan:
     """Find whether a stage of one date is up to date.
 
     Args:
@@ -96,12 +98,13 @@ def plan_stage(store: Store, stage: Stage, dataset: Dataset, day: date, reads: d
         dataset: With the run's overrides applied.
         day: The data date.
         reads: Identity of everything that the stage reads, by name.
+        table: The version's folder, for predictions.
     """
     partition = day.isoformat()
-    found = read_current(store, stage, dataset.name, None, partition)
+    found = read_current(store, stage, dataset.name, table, partition)
     print_ = fingerprint(stage, stage_sections(stage, dataset), reads)
     etag = found[1] if found else None
-    target = Target(partition=partition, fingerprint=print_, expected_etag=etag, inputs=reads)
+    target = Target(table=table, partition=partition, fingerprint=print_, expected_etag=etag, inputs=reads)
     current = ref_of(*found) if found and found[0].fingerprint == print_ else None
     return StagePlan(target, current)
 
@@ -128,6 +131,7 @@ def stage_sections(stage: Stage, dataset: Dataset) -> dict[str, Any]:
         "baseline": {"task": True, "baseline": True, "model": {"threshold"}},
         "model": {"name": True, "task": True, "model": True},
         "report": {"name": True, "description": True},
+        "predictions": {"name": True, "id": True, "joins": True},
     }
     sections = dataset.model_dump(mode="json", include=includes[stage])
     if stage == "features":
@@ -170,7 +174,7 @@ def _check_window(
     if day.isoformat() in missing:
         where = store.uri(paths.raw_folder(dataset.name, table, day.isoformat()))
         message = f"there is no raw file of {dataset.name}/{table} for {day}: {where} is empty"
-        raise NothingForDate(message, remedy) if dataset.on_missing == "skip" else DataMissing(message, remedy)
+        raise NothingToDo(message, remedy) if dataset.on_missing == "skip" else DataMissing(message, remedy)
     holes = [partition for partition in missing if partition > min(raw)]
     if holes and dataset.on_missing == "fail":
         raise DataMissing(

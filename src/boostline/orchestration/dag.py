@@ -1,4 +1,4 @@
-"""What every training DAG shares: schedule, trigger form, defaults, and the stand-in for a broken dataset file."""
+"""What the DAGs of a dataset share: schedule, trigger forms, defaults, and the stand-in for a broken dataset file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.python import PythonOperator
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG, Asset, Param
 from airflow.timetables.trigger import CronPartitionTimetable
 
 from boostline.dataset import Dataset
@@ -20,6 +20,31 @@ from boostline.settings import Settings
 def daily_partitions() -> CronPartitionTimetable:
     """Midnight UTC, for the day before: runs, backfills and triggers carry the date as their partition key."""
     return CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d")
+
+
+def clean_asset(dataset: Dataset, settings: Settings) -> Asset:
+    """The clean rows of a dataset: a partition per data date, published by ingest."""
+    # Its address is no URI of the asset: Airflow would load all of boto3 to check one that starts with s3.
+    return Asset(name=f"{dataset.name}_clean", extra={"lake": f"{settings.lake}/clean/{dataset.name}"})
+
+
+def score_form() -> dict[str, Param]:
+    """The fields of the scoring DAG's trigger form."""
+    return {
+        "date": date_field("The day to score, YYYY-MM-DD. Leave empty where the partition key gives it."),
+        "version": Param(
+            None,
+            type=["null", "string"],
+            pattern="^([0-9]+|[a-z]+)$",
+            title="Model version",
+            description="A number or an alias; the champion where left empty.",
+        ),
+    }
+
+
+def date_field(description: str) -> Param:
+    """The data date of a trigger form."""
+    return Param(None, type=["null", "string"], format="date", title="Data date", description=description)
 
 
 def trigger_form(dataset: Dataset) -> dict[str, Param]:
@@ -37,13 +62,7 @@ def trigger_form(dataset: Dataset) -> dict[str, Param]:
         return Param(form_default(dataset, name), title=title, description=text, **schema)
 
     return {
-        "date": Param(
-            None,
-            type=["null", "string"],
-            format="date",
-            title="Data date",
-            description="The day to learn up to, YYYY-MM-DD. Leave empty where the partition key gives it.",
-        ),
+        "date": date_field("The day to learn up to, YYYY-MM-DD. Leave empty where the partition key gives it."),
         "publish": Param(
             False,
             type="boolean",

@@ -8,17 +8,17 @@ from contextlib import contextmanager
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from boostline.errors import BoostlineError, NothingForDate
+from boostline.errors import BoostlineError, NothingToDo
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def airflow_errors() -> Iterator[None]:
-    """RETRY classes are retried, FAIL classes are not, a date without data is skipped."""
+    """RETRY classes are retried, FAIL classes are not, a run with nothing to do is skipped."""
     try:
         yield
-    except NothingForDate as error:
+    except NothingToDo as error:
         log.warning("Skipped: %s", error)
         raise AirflowSkipException(str(error)) from None
     except BoostlineError as error:

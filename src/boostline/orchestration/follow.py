@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import date
 from typing import Any
 
@@ -53,10 +54,25 @@ def follow_backfill(
         The newest run by date.
     """
     days = days_between(first, last)
+    return _follow_days(lambda: client.runs_by_date(dag_id, first, last), dag_id, days, console)
+
+
+def follow_days(
+    client: AirflowClient, dag_id: str, run_ids: dict[str, str], console: Console
+) -> dict[str, dict[str, Any]]:
+    """The same for runs that were started one by one, by date."""
+    return _follow_days(
+        lambda: {day: client.run(dag_id, run_id) for day, run_id in run_ids.items()}, dag_id, list(run_ids), console
+    )
+
+
+def _follow_days(
+    look: Callable[[], dict[str, dict[str, Any]]], dag_id: str, days: list[str], console: Console
+) -> dict[str, dict[str, Any]]:
     seen: dict[str, str] = {}
-    with console.status(f"{dag_id}: backfill") as status:
+    with console.status(f"{dag_id}: {len(days)} dates") as status:
         while True:
-            runs = client.runs_by_date(dag_id, first, last)
+            runs = look()
             for day, run in sorted(runs.items()):
                 if seen.get(day) != run["state"] and run["state"] not in _QUIET:
                     seconds = f" {run['duration']:.0f} s" if run["state"] in TERMINAL and run["duration"] else ""

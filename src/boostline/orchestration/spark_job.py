@@ -12,18 +12,20 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk.exceptions import AirflowException
 
 from boostline.dataset import Dataset
-from boostline.errors import EnvironmentUnfit, FailError, SparkLost
+from boostline.dataset.sections import Window
+from boostline.errors import EnvironmentUnfit, FailError, NothingToDo, SparkLost
 from boostline.lake.job import (
     STAGE_OF_JOB,
     JobName,
     JobRequest,
     JobResult,
+    Scorer,
     load_error,
     load_result,
     save_request,
 )
-from boostline.lake.manifest import Ref
-from boostline.lake.paths import REFERENCE
+from boostline.lake.manifest import Ref, ref_of
+from boostline.lake.paths import REFERENCE, version_folder
 from boostline.lake.plan import WindowRefs, load_window, plan_ingest, plan_stage, save_window
 from boostline.lake.store import Store
 from boostline.orchestration.failures import airflow_errors
@@ -41,17 +43,19 @@ class SparkJob(SparkSubmitOperator):
     new attempt and submits the job. What it returns by XCom names the manifests that were written, by attempt and ETag.
 
     Args:
-        job: `ingest`, `featurize` or `baseline`.
+        job: `ingest`, `featurize`, `baseline` or `score`.
         dataset: The dataset's name.
+        window_days: Days to ingest, instead of the dataset's window.
     """
 
     # The request is made at run time; nothing of ours is a template.
     template_fields = ()
 
-    def __init__(self, *, job: JobName, dataset: str, **kwargs: Any) -> None:
+    def __init__(self, *, job: JobName, dataset: str, window_days: int | None = None, **kwargs: Any) -> None:
         super().__init__(application="", conn_id="spark_default", name=f"{dataset}-{job}", **kwargs)
         self.job = job
         self.dataset = dataset
+        self.window_days = window_days
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Bring the stage of the run's date up to date.
@@ -65,12 +69,13 @@ class SparkJob(SparkSubmitOperator):
             store = Store(settings)
             run = resolve_run(context, self.dataset, settings)
             self.log.info("Data date %s%s", run.day, f", experiment: {run.changes}" if run.is_experiment else "")
-            bring = self._ingest if self.job == "ingest" else self._stage
+            bring = {"ingest": self._ingest, "score": self._score}.get(self.job, self._stage)
             handed = bring(context, settings, store, run)
             return handed | {"seconds": round(time.monotonic() - started, 1)}
 
     def _ingest(self, context: Any, settings: Settings, store: Store, run: Run) -> dict[str, Any]:
-        plan = plan_ingest(store, run.dataset, run.day)
+        window = Window(days=self.window_days) if self.window_days else run.dataset.window
+        plan = plan_ingest(store, run.dataset.model_copy(update={"window": window}), run.day)
         self.log.info(
             "%d partitions up to date, %d to write, %d days missing",
             len(plan.current),
@@ -92,8 +97,11 @@ class SparkJob(SparkSubmitOperator):
             )
             refs = refs + self._submit(context, settings, store, request).refs
         refs = sorted(refs, key=lambda ref: (ref.table or "", ref.partition))
-        window = WindowRefs(date=run.day.isoformat(), refs=refs, missing=plan.missing)
-        key = save_window(store, run.dataset.name, window)
+        key = save_window(
+            store, run.dataset.name, WindowRefs(date=run.day.isoformat(), refs=refs, missing=plan.missing)
+        )
+        for asset in self.outlets:  # a run whose date stands in the form has no partition key of its own
+            context["outlet_events"][asset].add_partitions(run.day.isoformat())
         return {"window": key, "partitions": len(refs), "ran": bool(plan.stale), "spark": _applied(store, refs)}
 
     def _stage(self, context: Any, settings: Settings, store: Store, run: Run) -> dict[str, Any]:
@@ -111,6 +119,27 @@ class SparkJob(SparkSubmitOperator):
             publish=run.publish,
             targets=[plan.target],
             reads=reads,
+        )
+        return _handed(store, self._submit(context, settings, store, request).refs, ran=True)
+
+    def _score(self, context: Any, settings: Settings, store: Store, run: Run) -> dict[str, Any]:
+        scorer = _scorer(settings, store, run.dataset.name, context["params"].get("version"))
+        self.log.info("Model version %s, which learnt up to %s", scorer.version, scorer.model.partition)
+        reads = load_window(store, pull(context, "ingest")["window"]).refs
+        identities = {f"{ref.stage}/{ref.table or ''}/{ref.partition}": ref.identity for ref in [*reads, scorer.model]}
+        plan = plan_stage(store, "predictions", run.dataset, run.day, identities, table=version_folder(scorer.version))
+        if plan.current:
+            self.log.info("Up to date: attempt %s. No Spark job is submitted", plan.current.attempt)
+            return _handed(store, [plan.current], ran=False)
+        request = JobRequest(
+            job="score",
+            dataset=run.dataset,
+            date=run.day.isoformat(),
+            attempt=new_attempt(run, context["ti"].try_number),
+            publish=True,
+            targets=[plan.target],
+            reads=reads,
+            scorer=scorer,
         )
         return _handed(store, self._submit(context, settings, store, request).refs, ran=True)
 
@@ -141,6 +170,18 @@ class SparkJob(SparkSubmitOperator):
             raise SparkLost(f"the Spark job of attempt {request.attempt} left no result", "See the task's log above")
         self.log.info("Spark applied: %s", json.dumps(result.spark, sort_keys=True))
         return result
+
+
+def _scorer(settings: Settings, store: Store, dataset: str, wanted: str | None) -> Scorer:
+    """The version that the form names, else the champion."""
+    from boostline.registry.versions import champion_of, find_version, version_manifest
+    from boostline.tracking import TAG
+
+    version = find_version(settings, dataset, wanted) if wanted else champion_of(settings, dataset)
+    if version is None:
+        raise NothingToDo(f"{dataset} has no champion to score with", f"Train one: boostline run {dataset} --date D")
+    ref = ref_of(*version_manifest(store, version))
+    return Scorer(version=version.version, model=ref, sha256=version.tags[TAG + "sha256"])
 
 
 def _handed(store: Store, refs: list[Ref], *, ran: bool) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def date_of(version: Version) -> str:
     return version.tags.get(TAG + "date", "")
 
 
-def version_manifest(store: Store, version: Version) -> Manifest:
-    """The manifest of the attempt that a version names.
+def version_manifest(store: Store, version: Version) -> tuple[Manifest, str]:
+    """The manifest of the attempt that a version names, and its ETag.
 
     Raises:
         ModelRefused: The version was not registered by the pipeline, or its files are gone.
@@ -70,12 +70,13 @@ def version_manifest(store: Store, version: Version) -> Manifest:
         raise ModelRefused(f"{name} was not registered by this pipeline", "Choose another: boostline models DATASET")
     key = paths.attempt_manifest("model", version.dataset, version.tags[TAG + "attempt"], None, date_of(version))
     try:
-        return Manifest.model_validate_json(store.get(key)[0])
+        body, etag = store.get(key)
     except NotFound as error:
         raise ModelRefused(
             f"{name} is gone from the lake: {store.uri(key)}",
             "Run its date again, which writes it anew, or roll back to another version",
         ) from error
+    return Manifest.model_validate_json(body), etag
 
 
 def load_version(store: Store, version: Version) -> Model:
@@ -84,7 +85,7 @@ def load_version(store: Store, version: Version) -> Model:
     Raises:
         ModelRefused: See `version_manifest`; or its SHA-256 is not the one that MLflow holds of it.
     """
-    return load_published(store, version_manifest(store, version), version.tags[TAG + "sha256"])
+    return load_published(store, version_manifest(store, version)[0], version.tags[TAG + "sha256"])
 
 
 def find_version(settings: Settings, dataset: str, name: str) -> Version:

@@ -13,12 +13,36 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+LARGEST = 3.4028234663852886e38
+"""The largest number in single precision."""
+
+
 @dataclass(frozen=True)
 class Columns:
     """The features as XGBoost is told of them: names, and `c` (category code), `int` (code as a number) or `q`."""
 
     names: list[str]
     types: list[str]
+
+
+def single_precision(table: Any, columns: Columns) -> Any:
+    """The features of a `pyarrow.Table` as XGBoost takes them, in training as in scoring.
+
+    XGBoost computes in single precision and refuses what does not fit. The largest number that does stands for those
+    beyond it: no threshold of a tree lies further out.
+    """
+    import pyarrow.compute as pc
+
+    found = table.select(columns.names)
+    for index, (name, kind) in enumerate(zip(columns.names, columns.types, strict=True)):
+        if kind != "q":
+            continue
+        limits = pc.min_max(found.column(name)).as_py()
+        if limits["max"] is not None and max(limits["max"], -limits["min"]) > LARGEST:
+            clipped = pc.max_element_wise(pc.min_element_wise(found.column(name), LARGEST, skip_nulls=False), -LARGEST,
+                                          skip_nulls=False)  # fmt: skip
+            found = found.set_column(index, name, clipped)
+    return found
 
 
 def predict_batches(booster: Any, batches: Iterable[Any], columns: Columns, threads: int) -> NDArray[np.float64]:
@@ -40,5 +64,5 @@ def to_matrix(batch: Any, columns: Columns, threads: int) -> Any:
 
     table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
     return import_xgboost().DMatrix(
-        table.select(columns.names), feature_names=columns.names, feature_types=columns.types, nthread=threads
+        single_precision(table, columns), feature_names=columns.names, feature_types=columns.types, nthread=threads
     )

@@ -78,6 +78,8 @@ class Model:
     info: ModelInfo
     transform: Transform
     booster: Any
+    files: Mapping[str, bytes]
+    """What it was loaded from, by name, for whoever hands it on."""
 
     def predict(self, raw: Any, threads: int = 1) -> NDArray[np.float64]:
         """Score raw rows.
@@ -154,7 +156,7 @@ def load_model(files: Mapping[str, bytes], source: str) -> Model:
         booster.load_model(bytearray(files[UBJ]))
     except xgboost.core.XGBoostError as error:
         raise ModelRefused(f"{source}/{UBJ} cannot be read by XGBoost {xgboost.__version__}", "Train again") from error
-    return Model(info, Transform.loads(files[TRANSFORM]), booster)
+    return Model(info, Transform.loads(files[TRANSFORM]), booster, files)
 
 
 def load_published(store: Store, manifest: Manifest, sha256: str | None = None) -> Model:

@@ -14,6 +14,9 @@ from boostline.errors import (
     StoreUnsuitable,
 )
 
+_OWN = re.compile(r"^boostline\.errors\.(\w+): (.+?)\.?(?:\n(.+?)\.?)?$", re.MULTILINE)
+"""An error of ours as the traceback of a Python process of an executor shows it."""
+
 _FILE = re.compile(r"(s3a://[^\s'\"`,\])]+)")
 
 # The first line that matches decides: what, class, message, remedy.
@@ -85,6 +88,8 @@ def explain(error: BaseException) -> BoostlineError | None:
     if isinstance(error, BoostlineError):
         return error
     text = _text(error)
+    if own := _OWN.search(text):
+        return BoostlineError.from_dict({"class": own[1], "message": own[2], "remedy": own[3] or ""})
     for pattern, kind, message, remedy in _MEANINGS:
         found = re.search(pattern, text)
         if found:

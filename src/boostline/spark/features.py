@@ -9,14 +9,13 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boostline.dataset import Dataset
 from boostline.errors import DataInvalid
 from boostline.lake.features import DATA_DATE, ID_PREFIX, LABEL
 from boostline.lake.job import JobRequest
-from boostline.lake.manifest import Ref, attempt_files, publish, read_refs
+from boostline.lake.manifest import Ref, attempt_files, publish
 from boostline.lake.plan import window_days
 from boostline.lake.store import Store
-from boostline.spark.contract import clean_types
+from boostline.spark.clean import read_tables, require_one_match
 from boostline.spark.feature_fit import (
     Counts,
     count_rows,
@@ -27,7 +26,6 @@ from boostline.spark.feature_fit import (
     with_class_index,
 )
 from boostline.spark.feature_rows import join_references, newest_by_id, with_features, with_label, with_split
-from boostline.spark.paths import read_files
 from boostline.spark.rowhash import as_text, hash_of, sum_of
 from boostline.spark.steps import step
 from boostline.transform import Transform
@@ -45,14 +43,14 @@ def run_featurize(spark: SparkSession, store: Store, request: JobRequest) -> lis
     """
     dataset, target = request.dataset, request.targets[0]
     with step("plan"):
-        tables, daily_rows = _read_tables(spark, store, request)
+        tables, daily_rows = read_tables(spark, store, dataset, request.reads)
         newest = newest_by_id(tables[dataset.daily_table], list(dataset.id))
         joined = with_features(with_label(join_references(newest, tables, dataset), dataset), dataset).persist()
     try:
         with step("read and count"):
             rows = with_split(joined, dataset, request.date)
             counts = count_rows(rows, dataset)
-            _require_one_match(dataset, daily_rows, counts)
+            require_one_match(dataset, daily_rows, counts.rows)
             require_enough(dataset, request.date, counts)
             classes = find_classes(dataset, counts)
             usable = with_class_index(rows, classes).where(F.col(LABEL).isNotNull())
@@ -90,27 +88,6 @@ def run_featurize(spark: SparkSession, store: Store, request: JobRequest) -> lis
             details=_details(request, counts, transform),
         )
         return [publish(store, manifest, target.expected_etag, to_current=request.publish)]
-
-
-def _read_tables(spark: SparkSession, store: Store, request: JobRequest) -> tuple[dict[str, DataFrame], int]:
-    """The request's clean tables by name, and how many rows the daily one has."""
-    manifests = read_refs(store, request.reads)
-    frames = {}
-    for name, table in request.dataset.tables.items():
-        keys = [entry.key for item in manifests if item.table == name for entry in item.files]
-        schema = ", ".join(f"`{column}` {kind}" for column, kind in clean_types(table).items())
-        reader = spark.read.schema(schema).option("recursiveFileLookup", True)
-        frames[name] = read_files(reader.parquet, store, keys)
-    daily = request.dataset.daily_table
-    return frames, sum(item.rows["rows"] for item in manifests if item.table == daily)
-
-
-def _require_one_match(dataset: Dataset, daily_rows: int, counts: Counts) -> None:
-    if counts.rows > daily_rows:
-        raise DataInvalid(
-            f"{daily_rows} rows became {counts.rows} through the joins {', '.join(dataset.joins)}: a key is not unique",
-            "Ingest the reference tables again",
-        )
 
 
 def _write_rows(flat: DataFrame, store: Store, request: JobRequest, rows: int) -> None:

@@ -15,7 +15,7 @@ from boostline.lake.features import LABEL, test_raw_keys
 from boostline.lake.manifest import Manifest
 from boostline.lake.store import Store
 from boostline.scoring.engine import import_xgboost
-from boostline.scoring.matrix import Columns
+from boostline.scoring.matrix import Columns, single_precision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,7 +140,7 @@ def _batch_iterator(make: Callable[[], Iterator[Any]], columns: Columns, cache: 
                 return False
             table = pa.Table.from_batches([batch])
             input_data(
-                data=table.select(columns.names),
+                data=single_precision(table, columns),
                 label=table.column(LABEL).to_numpy(),
                 feature_names=columns.names,
                 feature_types=columns.types,

@@ -1,0 +1,39 @@
+"""Reading the clean partitions that a task named."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, SparkSession
+
+from boostline.dataset import Dataset
+from boostline.errors import DataInvalid
+from boostline.lake.manifest import Ref, read_refs
+from boostline.lake.store import Store
+from boostline.spark.contract import clean_types
+from boostline.spark.paths import read_files
+
+
+def read_tables(
+    spark: SparkSession, store: Store, dataset: Dataset, refs: list[Ref]
+) -> tuple[dict[str, DataFrame], int]:
+    """The clean tables of these partitions by name, and how many rows the daily one has."""
+    manifests = read_refs(store, refs)
+    frames = {}
+    for name, table in dataset.tables.items():
+        keys = [entry.key for item in manifests if item.table == name for entry in item.files]
+        schema = ", ".join(f"`{column}` {kind}" for column, kind in clean_types(table).items())
+        reader = spark.read.schema(schema).option("recursiveFileLookup", True)
+        frames[name] = read_files(reader.parquet, store, keys)
+    return frames, sum(item.rows["rows"] for item in manifests if item.table == dataset.daily_table)
+
+
+def require_one_match(dataset: Dataset, before: int, after: int) -> None:
+    """Refuse joins that made rows.
+
+    Raises:
+        DataInvalid: There are more rows after the joins than before.
+    """
+    if after > before:
+        raise DataInvalid(
+            f"{before} rows became {after} through the joins {', '.join(dataset.joins)}: a key is not unique",
+            "Ingest the reference tables again",
+        )

@@ -1,0 +1,190 @@
+"""Batch scoring inside Spark: the same predictions as everywhere, published like every stage."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import date
+from secrets import token_hex
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import xgboost
+
+from boostline.dataset import Dataset
+from boostline.errors import DataInvalid, ModelRefused
+from boostline.lake.arrow import read_parquet
+from boostline.lake.job import JobRequest, Scorer
+from boostline.lake.manifest import Manifest, Ref, attempt_files, publish, read_ref
+from boostline.lake.paths import attempt_folder, version_folder
+from boostline.lake.plan import plan_ingest, plan_stage
+from boostline.scoring.matrix import Columns, single_precision
+from boostline.scoring.model_file import INFO, TRANSFORM, UBJ, ModelInfo, load_published
+from boostline.spark.score import run_score
+from boostline.spark.scoring import with_predictions
+from tests.spark.lab import CLASSES, DAY, GOOD_ROWS, Lab, csv, dataset_of
+
+BINARY: dict[str, Any] = {"label": {"name": "high", "expression": "load > 12"}, "task": "binary",
+                          "gate": {"metric": "log_loss"}, "baseline": {"kind": "logistic"}}  # fmt: skip
+HOSTILE = ["20, Zebra,1e300,on,2024-03-10T23:00:00Z,1", "21,,,,,", "22,A ,NaN,off,1969-12-31T23:59:59Z,3"]
+TASKS: dict[str, dict[str, Any]] = {"regression": {}, "binary": BINARY, "multiclass": CLASSES}
+
+
+def put_model(lab: Lab, dataset: Dataset, features: Manifest, *, rounds: int = 5) -> Ref:
+    """A model that XGBoost really learnt from these features, stored as training stores it."""
+    transform = lab.transform(features)
+    rows = lab.rows(features, "train")
+    kinds = {name: "c" if name in transform.categorical else "q" for name in transform.names}
+    objective = {"regression": "reg:squarederror", "binary": "binary:logistic", "multiclass": "multi:softprob"}
+    params: dict[str, Any] = {"objective": objective[dataset.task], "max_depth": 3, "min_child_weight": 0}
+    classes = list(transform.classes)
+    if dataset.task == "multiclass":
+        params["num_class"] = len(classes)
+    matrix = xgboost.DMatrix(
+        single_precision(rows, Columns(list(kinds), list(kinds.values()))),
+        label=rows["_label"].to_numpy(),
+        feature_names=list(transform.names),
+        feature_types=list(kinds.values()),
+        enable_categorical=True,
+    )
+    body = bytes(xgboost.train(params, matrix, rounds).save_raw("ubj"))
+    sha256 = hashlib.sha256(body).hexdigest()
+    info = ModelInfo(
+        dataset=dataset.name,
+        task=dataset.task,
+        date=DAY,
+        sha256=sha256,
+        fingerprint="f",
+        data_fingerprint="d",
+        objective=objective[dataset.task],
+        params=params,
+        rounds=rounds,
+        threshold=0.4 if dataset.task == "binary" else None,
+        classes=classes if dataset.task != "binary" else classes or ["0", "1"],
+        features=kinds,
+        metrics={},
+        learning_curve={},
+        importance=[],
+        versions={},
+    )
+    attempt = token_hex(6)
+    folder = attempt_folder("model", dataset.name, attempt)
+    for name, content in ((UBJ, body), (INFO, info.model_dump_json().encode()), (TRANSFORM, transform.dumps())):
+        lab.store.put(folder + name, content)
+    manifest = Manifest(
+        stage="model",
+        dataset=dataset.name,
+        partition=DAY,
+        attempt=attempt,
+        fingerprint=attempt,
+        inputs={},
+        files=attempt_files(lab.store, folder),
+        rows={},
+        columns={},
+        row_hash=sha256,
+    )
+    return publish(lab.store, manifest, None, to_current=False)
+
+
+def score_request(lab: Lab, dataset: Dataset, model: Ref, version: str = "3") -> JobRequest:
+    """What the task `score` hands to its job."""
+    reads = plan_ingest(lab.store, dataset, date.fromisoformat(DAY)).current
+    named = {f"{ref.table}/{ref.partition}": ref.identity for ref in [*reads, model]}
+    table = version_folder(version)
+    target = plan_stage(lab.store, "predictions", dataset, date.fromisoformat(DAY), named, table=table).target
+    scorer = Scorer(version=version, model=model, sha256=model.row_hash)
+    return lab.request("score", dataset, DAY, targets=[target], reads=reads, scorer=scorer)
+
+
+def run(lab: Lab, request: JobRequest) -> Manifest:
+    (ref,) = run_score(lab.spark, lab.store, request)
+    return read_ref(lab.store, ref)
+
+
+def raw_rows(lab: Lab, dataset: Dataset) -> pa.Table:
+    """The clean day with its joins, without Spark."""
+    refs = plan_ingest(lab.store, dataset, date.fromisoformat(DAY)).current
+    tables = {ref.table: read_parquet(lab.store, [f.key for f in read_ref(lab.store, ref).files]) for ref in refs}
+    return tables["readings"].join(tables["sites"], "site").sort_by("id")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_spark_answers_as_the_model_does(lab: Lab, task: str) -> None:
+    dataset = dataset_of(TASKS[task])
+    lab.land_all(csv([*GOOD_ROWS, *HOSTILE]))
+    model = put_model(lab, dataset, lab.features(dataset))
+    manifest = run(lab, score_request(lab, dataset, model))
+    assert manifest.current_key == f"predictions/meters/version=3/date={DAY}/current.json"
+    assert manifest.rows == {"rows": 15} and manifest.details["version"] == "3"
+    found = lab.rows(manifest).sort_by("id")
+    loaded = load_published(lab.store, read_ref(lab.store, model))
+    raw = raw_rows(lab, dataset)
+    expected = loaded.answer(raw)
+    assert found.column_names == ["id", "data_date", "model_version", *expected.column_names]
+    assert set(found["model_version"].to_pylist()) == {"3"}
+    assert {str(day) for day in found["data_date"].to_pylist()} == {DAY}
+    for name in expected.column_names:
+        ours, theirs = found[name].to_pylist(), expected[name].to_pylist()
+        assert ours == (theirs if name == "prediction" and task != "regression" else pytest.approx(theirs, rel=1e-6))
+    assert len(set(found["prediction"].to_pylist())) > 1
+
+
+def test_scoring_twice_gives_the_same_rows_and_versions_do_not_mix(lab: Lab) -> None:
+    dataset = dataset_of()
+    lab.land_all()
+    features = lab.features(dataset)
+    first, second = put_model(lab, dataset, features), put_model(lab, dataset, features, rounds=9)
+    request = score_request(lab, dataset, first)
+    once = run(lab, request)
+    again = run(lab, lab.request("score", dataset, DAY, targets=request.targets, reads=request.reads,
+                                 scorer=request.scorer))  # fmt: skip
+    assert again.row_hash == once.row_hash and again.attempt == once.attempt  # the first one was published
+    other = run(lab, score_request(lab, dataset, second, version="4"))
+    assert other.row_hash != once.row_hash
+    assert other.current_key.startswith("predictions/meters/version=4/")
+
+
+def test_a_model_that_was_changed_is_refused_before_any_row(lab: Lab) -> None:
+    dataset = dataset_of()
+    lab.land_all()
+    model = put_model(lab, dataset, lab.features(dataset))
+    request = score_request(lab, dataset, model)
+    key = attempt_folder("model", "meters", model.attempt) + UBJ
+    lab.store.put(key, lab.store.get(key)[0] + b"x")
+    with pytest.raises(ModelRefused, match="SHA-256"):
+        run_score(lab.spark, lab.store, request)
+    assert not [item for item in lab.store.list("predictions/") if item.key.endswith(".parquet")]
+
+
+def test_a_model_of_another_schema_is_named_with_its_columns(lab: Lab) -> None:
+    dataset = dataset_of()
+    lab.land_all()
+    model = put_model(lab, dataset, lab.features(dataset))
+    lean = dataset_of({"tables.readings.columns.power": None, "features.numeric": ["area"]})
+    lab.ingest(lean)
+    with pytest.raises(DataInvalid, match="needs the column.s. power"):
+        run_score(lab.spark, lab.store, score_request(lab, lean, model))
+
+
+def test_an_error_in_an_executor_is_ours_again(lab: Lab) -> None:
+    dataset = dataset_of()
+    lab.land_all()
+    loaded = load_published(lab.store, read_ref(lab.store, put_model(lab, dataset, lab.features(dataset))))
+    raw = raw_rows(lab, dataset).drop_columns(["power"]).append_column("power", pa.array(["many"] * 12))
+    frame = lab.spark.createDataFrame(raw.to_pandas())
+    from boostline.spark.failures import explain
+
+    with pytest.raises(Exception, match="power") as caught:
+        with_predictions(frame, loaded, "1", ["id"]).collect()
+    error = explain(caught.value)
+    assert isinstance(error, DataInvalid) and "column power: string does not fit double" in error.message
+    assert error.remedy == "Send power as double"
+
+
+def test_predictions_stay_numbers_where_all_is_missing(lab: Lab) -> None:
+    dataset = dataset_of()
+    lab.land_all(csv([*GOOD_ROWS, *(f"{n},,,,," for n in range(30, 40))]))
+    manifest = run(lab, score_request(lab, dataset, put_model(lab, dataset, lab.features(dataset))))
+    assert manifest.rows == {"rows": 22}
+    assert np.isfinite(lab.rows(manifest)["prediction"].to_numpy()).all()
