@@ -23,6 +23,7 @@ from boostline.dataset.sections import (
     Promotion,
     Section,
     Spark,
+    Stream,
     Table,
     Task,
     TimeSplit,
@@ -54,6 +55,7 @@ class Dataset(Section):
     on_missing: Literal["wait", "skip", "fail"] = "fail"
     wait: Wait = Wait()
     spark: Spark = Spark()
+    stream: Stream = Stream()
 
     @property
     def daily_table(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from datetime import date
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -76,7 +77,9 @@ def _type(annotation: Any) -> str:
         return f"mapping of name to {_type(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
-    return {str: "text", int: "integer", float: "number", bool: "true or false"}.get(annotation, str(annotation))
+    return {str: "text", int: "integer", float: "number", bool: "true or false", date: "date"}.get(
+        annotation, str(annotation)
+    )
 
 
 def _bounds(field: FieldInfo) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from datetime import date
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -12,6 +13,7 @@ from boostline.dataset.pattern import check_pattern
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[mg]$")]
+Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Task = Literal["regression", "binary", "multiclass"]
 CATEGORICAL_TYPES = frozenset({"string", "boolean", "date", "integer", "long"})
@@ -305,6 +307,36 @@ class Spark(Section):
     cores_max: int = Field(2, ge=1, description="Cores of the whole application")
     shuffle_partitions: int = Field(4, ge=1)
     timeout_minutes: float = Field(60, gt=0, description="A Spark task that takes longer is ended")
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """The same as Spark properties. They are shown in `ps`: nothing secret goes here."""
+        values = {
+            "spark.driver.memory": self.driver_memory,
+            "spark.executor.memory": self.executor_memory,
+            "spark.executor.cores": self.executor_cores,
+            "spark.cores.max": self.cores_max,
+            "spark.sql.shuffle.partitions": self.shuffle_partitions,
+        }
+        return {key: str(value) for key, value in values.items() if value is not None}
+
+
+class Stream(Section):
+    """How `boostline stream` scores rows as they come."""
+
+    source: Literal["files", "kafka"] = Field("files", description="Landed files of the daily table, or JSON messages")
+    since: date | None = Field(None, description="For `files`: files of earlier dates are left alone")
+    topic: Topic | None = Field(None, description="For `kafka`: where the rows come from")
+    answers: Topic | None = Field(None, description="A topic that predictions are sent to as well")
+    trigger_seconds: float = Field(5, gt=0, description="How often to look for new rows")
+    max_files: int = Field(100, ge=1, description="For `files`: most files of a batch")
+    max_messages: int = Field(100_000, ge=1, description="For `kafka`: most messages of a batch")
+
+    @model_validator(mode="after")
+    def _topic_fits(self) -> Self:
+        if (self.source == "kafka") != (self.topic is not None):
+            raise ValueError("stream: name a topic for source: kafka, and only then")
+        return self
 
 
 def require_type(name: str, found: str, allowed: frozenset[str], what: str) -> None:

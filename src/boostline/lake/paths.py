@@ -13,9 +13,19 @@ def version_folder(version: str) -> str:
     return f"version={version}"
 
 
+def stream_folder(stream: str) -> str:
+    """What stands for the table among the predictions of a stream: `stream=ID`."""
+    return f"stream={stream}"
+
+
+def checkpoint_folder(dataset: str) -> str:
+    """Where a stream remembers what it has read."""
+    return f"streams/{dataset}/checkpoint/"
+
+
 def partition_folder(partition: str) -> str:
-    """`date=2013-03-31`, or `reference`."""
-    return partition if partition == REFERENCE else f"date={partition}"
+    """`date=2013-03-31`, or `reference`, or the batch of a stream: `batch=000000012`."""
+    return partition if partition == REFERENCE or partition.startswith("batch=") else f"date={partition}"
 
 
 def raw_folder(dataset: str, table: str, partition: str) -> str:

@@ -154,7 +154,7 @@ class SparkJob(SparkSubmitOperator):
             raise EnvironmentUnfit(f"there is no {application}", "Set BOOSTLINE_JOBS to the folder of the job files")
         self.application = str(application)
         self.application_args = ["--request", save_request(store, request)]
-        self.conf = spark_conf(request.dataset)
+        self.conf = request.dataset.spark.properties
         os.environ[TASK_PID] = str(os.getpid())  # spark-submit inherits it, and no template field shows it
         self.log.info("Attempt %s, %d partition(s)", request.attempt, len(request.targets))
         try:
@@ -207,19 +207,6 @@ def spark_job(job: JobName, dataset: Dataset, **kwargs: Any) -> SparkJob:
         max_active_tis_per_dag=1 if job == "ingest" else None,
         **kwargs,
     )
-
-
-def spark_conf(dataset: Dataset) -> dict[str, str]:
-    """The dataset's share of the cluster as Spark properties. They are shown in `ps`: nothing secret goes here."""
-    spark = dataset.spark
-    values = {
-        "spark.driver.memory": spark.driver_memory,
-        "spark.executor.memory": spark.executor_memory,
-        "spark.executor.cores": spark.executor_cores,
-        "spark.cores.max": spark.cores_max,
-        "spark.sql.shuffle.partitions": spark.shuffle_partitions,
-    }
-    return {key: str(value) for key, value in values.items() if value is not None}
 
 
 def pull(context: Any, task_id: str) -> Any:

@@ -6,24 +6,26 @@ from pyspark.sql import DataFrame, SparkSession
 
 from boostline.dataset import Dataset
 from boostline.errors import DataInvalid
-from boostline.lake.manifest import Ref, read_refs
+from boostline.lake.manifest import Manifest
 from boostline.lake.store import Store
 from boostline.spark.contract import clean_types
 from boostline.spark.paths import read_files
 
 
-def read_tables(
-    spark: SparkSession, store: Store, dataset: Dataset, refs: list[Ref]
-) -> tuple[dict[str, DataFrame], int]:
-    """The clean tables of these partitions by name, and how many rows the daily one has."""
-    manifests = read_refs(store, refs)
+def read_tables(spark: SparkSession, store: Store, dataset: Dataset, manifests: list[Manifest]) -> dict[str, DataFrame]:
+    """The clean tables of these partitions by name."""
     frames = {}
-    for name, table in dataset.tables.items():
+    for name in {item.table for item in manifests if item.table}:
         keys = [entry.key for item in manifests if item.table == name for entry in item.files]
-        schema = ", ".join(f"`{column}` {kind}" for column, kind in clean_types(table).items())
+        schema = ", ".join(f"`{column}` {kind}" for column, kind in clean_types(dataset.tables[name]).items())
         reader = spark.read.schema(schema).option("recursiveFileLookup", True)
         frames[name] = read_files(reader.parquet, store, keys)
-    return frames, sum(item.rows["rows"] for item in manifests if item.table == dataset.daily_table)
+    return frames
+
+
+def daily_rows(dataset: Dataset, manifests: list[Manifest]) -> int:
+    """How many rows the partitions of the daily table hold."""
+    return sum(item.rows["rows"] for item in manifests if item.table == dataset.daily_table)
 
 
 def require_one_match(dataset: Dataset, before: int, after: int) -> None:

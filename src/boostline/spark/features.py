@@ -12,10 +12,10 @@ from pyspark.sql import functions as F
 from boostline.errors import DataInvalid
 from boostline.lake.features import DATA_DATE, ID_PREFIX, LABEL
 from boostline.lake.job import JobRequest
-from boostline.lake.manifest import Ref, attempt_files, publish
+from boostline.lake.manifest import Ref, attempt_files, publish, read_refs
 from boostline.lake.plan import window_days
 from boostline.lake.store import Store
-from boostline.spark.clean import read_tables, require_one_match
+from boostline.spark.clean import daily_rows, read_tables, require_one_match
 from boostline.spark.feature_fit import (
     Counts,
     count_rows,
@@ -43,14 +43,15 @@ def run_featurize(spark: SparkSession, store: Store, request: JobRequest) -> lis
     """
     dataset, target = request.dataset, request.targets[0]
     with step("plan"):
-        tables, daily_rows = read_tables(spark, store, dataset, request.reads)
+        manifests = read_refs(store, request.reads)
+        tables, before = read_tables(spark, store, dataset, manifests), daily_rows(dataset, manifests)
         newest = newest_by_id(tables[dataset.daily_table], list(dataset.id))
         joined = with_features(with_label(join_references(newest, tables, dataset), dataset), dataset).persist()
     try:
         with step("read and count"):
             rows = with_split(joined, dataset, request.date)
             counts = count_rows(rows, dataset)
-            require_one_match(dataset, daily_rows, counts.rows)
+            require_one_match(dataset, before, counts.rows)
             require_enough(dataset, request.date, counts)
             classes = find_classes(dataset, counts)
             usable = with_class_index(rows, classes).where(F.col(LABEL).isNotNull())
@@ -80,8 +81,8 @@ def run_featurize(spark: SparkSession, store: Store, request: JobRequest) -> lis
                 **by_split,
                 "no_label": counts.no_label,
                 "unseen_class": sum(counts.by_split.values()) - sum(by_split.values()),
-                "duplicates": daily_rows - counts.rows,
-                "window": daily_rows,
+                "duplicates": before - counts.rows,
+                "window": before,
             },
             columns=dict(flat.drop("split").dtypes),
             row_hash=row_hash,

@@ -44,9 +44,7 @@ def main(job_name: JobName, run: Run, description: str, argv: list[str] | None =
         argv: Arguments, without the program's name.
     """
     address = _parse(job_name, description, argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("py4j").setLevel(logging.WARNING)
-    tie_to_parents()
+    begin()
     sys.exit(run_job(job_name, run, address))
 
 
@@ -67,13 +65,32 @@ def run_job(job_name: JobName, run: Run, address: str) -> int:
                 result = JobResult(refs=refs, spark=applied_settings(spark), seconds=seconds_by_step())
                 save_result(store, request, result)
             return 0
-        except Exception as error:
-            known = explain(error)
-            log.log(logging.ERROR, "%s", known or error, exc_info=None if isinstance(error, BoostlineError) else error)
-            if known is None:
-                return 1
-            _leave_error(loading, known)
-            return EXIT_RETRY if known.retry else EXIT_FAIL
+        except Exception as error:  # noqa: BLE001 (whatever it is becomes an exit code)
+            known = tell(error)
+            if known:
+                _leave_error(loading, known)
+            return exit_code(known)
+
+
+def begin() -> None:
+    """What every driver does first: log to standard error, and end with whoever started it."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("py4j").setLevel(logging.WARNING)
+    tie_to_parents()
+
+
+def tell(error: Exception) -> BoostlineError | None:
+    """Log an error, and return what it means, or none where it is a bug."""
+    known = explain(error)
+    log.log(logging.ERROR, "%s", known or error, exc_info=None if isinstance(error, BoostlineError) else error)
+    return known
+
+
+def exit_code(error: BoostlineError | None) -> int:
+    """What the process ends with: whoever started it only sees this."""
+    if error is None:
+        return 1
+    return EXIT_RETRY if error.retry else EXIT_FAIL
 
 
 def _load(address: str) -> tuple[Store, JobRequest]:

@@ -34,7 +34,7 @@ def quarantine(
         DataInvalid: A partition's share of bad rows is above the table's `max_bad_share`.
     """
     dataset, table = request.dataset, request.dataset.tables[name]
-    told = _with_reasons(rows, dataset, name)
+    told = with_reasons(rows, dataset, name)
     folder = paths.quarantine_table(dataset.name, request.attempt, name)
     address = store.uri(folder, "s3a")
     if table.daily:
@@ -82,7 +82,7 @@ def require_unique_keys(rows: DataFrame, dataset: Dataset, name: str, bad: int) 
         )
 
 
-def _with_reasons(rows: DataFrame, dataset: Dataset, name: str) -> DataFrame:
+def with_reasons(rows: DataFrame, dataset: Dataset, name: str) -> DataFrame:
     """The bad rows: their columns as text, `file`, `reasons`, `_partition`."""
     table = dataset.tables[name]
     as_text = F.struct(*[F.col(f"`{column}`").cast("string").alias(column) for column in table.columns])

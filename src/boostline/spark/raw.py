@@ -172,11 +172,22 @@ def _read_csv(
 
 
 def _read_json(
-    spark: SparkSession, store: Store, table: Table, columns: tuple[str, ...], _header: str, keys: list[str]
+    spark: SparkSession, store: Store, table: Table, _columns: tuple[str, ...], _header: str, keys: list[str]
 ) -> DataFrame:
+    return parse_json(table, _lines(spark, store, keys))
+
+
+def parse_json(table: Table, lines: DataFrame) -> DataFrame:
+    """JSON objects to what `read_raw` gives.
+
+    Args:
+        table: The contract.
+        lines: `value`, an object as text, and `_file`, where it comes from.
+    """
+    columns = list(sources(table))
     schema = ", ".join([f"`{name}` STRING" for name in columns] + ["_corrupt STRING"])
     options = {"columnNameOfCorruptRecord": "_corrupt", "mode": "PERMISSIVE"}
-    parsed = _lines(spark, store, keys).select("value", "_file", F.from_json("value", schema, options).alias("row"))
+    parsed = lines.select("value", "_file", F.from_json("value", schema, options).alias("row"))
     problem = _line_problem().when(F.col("row._corrupt").isNotNull(), F.lit("not a JSON object"))
     where = {name: f"row.`{name}`" for name in columns}
     return parsed.select(_raw_struct(table, where), "_file", problem.alias("_problem"))

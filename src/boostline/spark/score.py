@@ -12,10 +12,10 @@ from pyspark.sql import functions as F
 from boostline.errors import BoostlineError, DataInvalid
 from boostline.lake.features import DATA_DATE
 from boostline.lake.job import JobRequest
-from boostline.lake.manifest import Ref, attempt_files, publish, read_ref
+from boostline.lake.manifest import Ref, attempt_files, publish, read_ref, read_refs
 from boostline.lake.store import Store
 from boostline.scoring.model_file import load_published
-from boostline.spark.clean import read_tables, require_one_match
+from boostline.spark.clean import daily_rows, read_tables, require_one_match
 from boostline.spark.feature_rows import join_references
 from boostline.spark.rowhash import as_text, hash_of, sum_of
 from boostline.spark.scoring import with_predictions
@@ -34,7 +34,8 @@ def run_score(spark: SparkSession, store: Store, request: JobRequest) -> list[Re
         raise BoostlineError("the request names no model to score with")
     with step("plan"):
         model = load_published(store, read_ref(store, scorer.model), scorer.sha256)
-        tables, daily_rows = read_tables(spark, store, dataset, request.reads)
+        manifests = read_refs(store, request.reads)
+        tables, before = read_tables(spark, store, dataset, manifests), daily_rows(dataset, manifests)
         rows = join_references(tables[dataset.daily_table], tables, dataset)
         scored = with_predictions(rows, model, scorer.version, [*dataset.id, DATA_DATE])
     with step("score and write"):
@@ -42,10 +43,10 @@ def run_score(spark: SparkSession, store: Store, request: JobRequest) -> list[Re
     with step("audit"):
         written = spark.read.schema(scored.schema).parquet(store.uri(f"{request.folder}rows", "s3a"))
         count, total = written.agg(F.count(F.lit(1)), sum_of(hash_of(written.columns))).collect()[0]
-        require_one_match(dataset, daily_rows, count)
-        if count != daily_rows:
+        require_one_match(dataset, before, count)
+        if count != before:
             raise DataInvalid(
-                f"{store.uri(request.folder)} holds {count} predictions for {daily_rows} clean rows",
+                f"{store.uri(request.folder)} holds {count} predictions for {before} clean rows",
                 "Run it again; where it repeats, check the store",
             )
     with step("publish"):

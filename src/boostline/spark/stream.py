@@ -1,0 +1,213 @@
+"""Scoring rows as they come, batch by batch, each published exactly once.
+
+    predictions/DATASET/stream=ID/batch=N/current.json
+
+The checkpoint says what a batch holds, so a batch that is repeated after a crash has the same number and the same
+input. Its manifest is created by a conditional write: the first attempt publishes, a repeat finds it and leaves it. The
+manifest pins the model version. ID is the checkpoint's own: where the checkpoint is deleted, another stream begins.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field
+from secrets import token_hex
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.query import StreamingQuery
+
+from boostline.dataset import Dataset
+from boostline.errors import DataInvalid, DataMissing, ServiceUnavailable, Superseded
+from boostline.lake import paths
+from boostline.lake.features import DATA_DATE
+from boostline.lake.job import Target
+from boostline.lake.manifest import Manifest, attempt_files, fingerprint, publish, read_current
+from boostline.lake.plan import stage_sections
+from boostline.lake.store import Store
+from boostline.registry.versions import champion_of, load_version
+from boostline.scoring.model_file import Model
+from boostline.settings import Settings
+from boostline.spark.clean import read_tables, require_one_match
+from boostline.spark.contract import clean_types
+from boostline.spark.feature_rows import join_references
+from boostline.spark.ingest import classify_rows
+from boostline.spark.paths import read_files
+from boostline.spark.quarantine import with_reasons
+from boostline.spark.rowhash import as_text, hash_of, sum_of
+from boostline.spark.scoring import with_predictions
+from boostline.spark.stream_source import Batch, brokers, open_source, read_batch, require_unchanged
+
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager"
+"""Writes a checkpoint's files to S3 whole or not at all; Spark's own manager renames, which S3 cannot."""
+
+
+@dataclass
+class Stream:
+    """One dataset's stream, and the model that it has in hand."""
+
+    spark: SparkSession
+    store: Store
+    settings: Settings
+    dataset: Dataset
+    models: dict[str, Model] = field(default_factory=dict)
+
+
+def start_stream(stream: Stream, *, once: bool) -> StreamingQuery:
+    """Start scoring what comes.
+
+    Args:
+        stream: What to score, and where.
+        once: End when all that is there has been scored, rather than wait for more.
+    """
+    stream.spark.conf.set("spark.sql.streaming.checkpointFileManagerClass", CHECKPOINTS)
+    rows = open_source(stream.spark, stream.store, stream.settings, stream.dataset)
+    writer = rows.writeStream.foreachBatch(lambda batch, number: _score_batch(stream, batch, number))
+    writer = writer.option(
+        "checkpointLocation", stream.store.uri(paths.checkpoint_folder(stream.dataset.name), "s3a")
+    ).queryName(f"{stream.dataset.name} stream")
+    seconds = f"{stream.dataset.stream.trigger_seconds} seconds"
+    return (writer.trigger(availableNow=True) if once else writer.trigger(processingTime=seconds)).start()
+
+
+def _score_batch(stream: Stream, frame: DataFrame, number: int) -> None:
+    dataset, store = stream.dataset, stream.store
+    name, partition = paths.stream_folder(_stream_id(store, dataset)), f"batch={number:09d}"
+    found = read_current(store, "predictions", dataset.name, name, partition)
+    if found:
+        manifest = found[0]
+        log.info("%s of %s is published already", partition, name)
+    else:
+        batch = read_batch(frame, store, dataset)
+        version, model = _champion(stream)
+        sections = {"dataset": stage_sections("predictions", dataset), "model": model.info.sha256}
+        print_ = fingerprint("predictions", sections, batch.inputs)
+        target = Target(table=name, partition=partition, fingerprint=print_, expected_etag=None, inputs=batch.inputs)
+        manifest = _publish(stream, batch, target, version, model)
+        told = f"{manifest.rows['rows']} rows, {manifest.rows['quarantined']} to quarantine"
+        log.info("%s: %s, version %s", partition, told, version)
+    if dataset.stream.answers:
+        _send(stream, manifest)
+
+
+def _publish(stream: Stream, batch: Batch, target: Target, version: str, model: Model) -> Manifest:
+    """Score one batch and publish it."""
+    dataset, store = stream.dataset, stream.store
+    attempt = f"stream-{target.partition.removeprefix('batch=')}-{token_hex(6)}"
+    folder = paths.attempt_folder("predictions", dataset.name, attempt)
+    counted = {"rows": 0, "quarantined": 0, "duplicates": 0}
+    columns: dict[str, str] = {}
+    row_hash = as_text(0)
+    if batch.rows is not None:
+        tasks = int(stream.spark.conf.get("spark.sql.shuffle.partitions") or 1)
+        rows = classify_rows(batch.rows, dataset, dataset.daily_table, tasks, 1).persist()
+        try:
+            counted = _count(rows)
+            if counted["quarantined"]:
+                address = store.uri(paths.quarantine_table(dataset.name, attempt, dataset.daily_table), "s3a")
+                with_reasons(rows, dataset, dataset.daily_table).drop("_partition").write.parquet(address)
+            scored = _scored(stream, rows, version, model)
+            scored.write.parquet(store.uri(f"{folder}rows", "s3a"))
+        finally:
+            rows.unpersist()
+        written = stream.spark.read.schema(scored.schema).parquet(store.uri(f"{folder}rows", "s3a"))
+        count, total = written.agg(F.count(F.lit(1)), sum_of(hash_of(written.columns))).collect()[0]
+        require_one_match(dataset, counted["rows"], count)
+        if count != counted["rows"]:
+            raise DataInvalid(
+                f"{store.uri(folder)} holds {count} predictions for {counted['rows']} rows", "Check the store"
+            )
+        columns, row_hash = dict(scored.dtypes), as_text(total)
+    require_unchanged(store, dataset, batch)
+    manifest = target.manifest(
+        "predictions",
+        dataset.name,
+        attempt,
+        files=attempt_files(store, folder),
+        rows=counted,
+        columns=columns,
+        row_hash=row_hash,
+        details={
+            "version": version,
+            "sha256": model.info.sha256,
+            "model_date": model.info.date,
+            "refused": batch.refused,
+        },
+    )
+    publish(store, manifest, None)
+    found = read_current(store, "predictions", dataset.name, target.table, target.partition)
+    if found is None:
+        raise Superseded(f"{store.uri(manifest.current_key)} is gone", "The stream starts again")
+    return found[0]
+
+
+def _scored(stream: Stream, rows: DataFrame, version: str, model: Model) -> DataFrame:
+    dataset = stream.dataset
+    good = rows.where(F.col("_fate") == "good").select(*clean_types(dataset.tables[dataset.daily_table]))
+    manifests = []
+    for name in dataset.joins:
+        found = read_current(stream.store, "clean", dataset.name, name, paths.REFERENCE)
+        if found is None:
+            raise DataMissing(
+                f"reference table {name} of {dataset.name} was never ingested",
+                f"Train or score a day first: boostline run {dataset.name} --date YYYY-MM-DD",
+            )
+        manifests.append(found[0])
+    tables = read_tables(stream.spark, stream.store, dataset, manifests)
+    joined = join_references(good, tables, dataset)
+    return with_predictions(joined, model, version, [*dataset.id, DATA_DATE])
+
+
+def _count(rows: DataFrame) -> dict[str, int]:
+    found = {row["_fate"]: row["count"] for row in rows.groupBy("_fate").count().collect()}
+    return {
+        "rows": found.get("good", 0),
+        "quarantined": found.get("bad", 0) + found.get("conflict", 0),
+        "duplicates": found.get("duplicate", 0),
+    }
+
+
+def _champion(stream: Stream) -> tuple[str, Model]:
+    """The champion now, or the last one where the registry does not answer.
+
+    Raises:
+        ServiceUnavailable: There is none yet.
+    """
+    try:
+        version = champion_of(stream.settings, stream.dataset.name)
+    except ServiceUnavailable as error:
+        if not stream.models:
+            raise
+        log.warning("%s; going on with version %s", error.message, next(iter(stream.models)))
+        return next(iter(stream.models.items()))
+    if version is None:
+        name = stream.dataset.name
+        raise ServiceUnavailable(f"{name} has no champion yet", f"Train one: boostline run {name} --date YYYY-MM-DD")
+    if version.version not in stream.models:
+        model = load_version(stream.store, version)
+        stream.models.clear()
+        stream.models[version.version] = model
+        log.info("scoring with version %s from now on", version.version)
+    return version.version, stream.models[version.version]
+
+
+def _stream_id(store: Store, dataset: Dataset) -> str:
+    """The id that Spark gave the query when it made the checkpoint."""
+    return str(json.loads(store.get(paths.checkpoint_folder(dataset.name) + "metadata")[0])["id"])
+
+
+def _send(stream: Stream, manifest: Manifest) -> None:
+    """Send a published batch to Kafka. After a crash it is sent again: `batch` and the key tell a repeat."""
+    if not manifest.files:
+        return
+    schema = ", ".join(f"`{name}` {kind}" for name, kind in manifest.columns.items())
+    rows = read_files(stream.spark.read.schema(schema).parquet, stream.store, [item.key for item in manifest.files])
+    batch = F.lit(f"{manifest.table}/{manifest.partition}").alias("batch")
+    message = rows.select(
+        F.to_json(F.struct(*stream.dataset.id)).alias("key"), F.to_json(F.struct("*", batch)).alias("value")
+    )
+    writer = message.write.format("kafka").option("kafka.bootstrap.servers", brokers(stream.settings))
+    writer.option("topic", stream.dataset.stream.answers or "").save()

@@ -1,0 +1,123 @@
+"""Where a stream's rows come from: files that land in the lake, or messages in Kafka."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from boostline.dataset import Dataset
+from boostline.errors import DataInvalid, DataMissing, EnvironmentUnfit, InputChanged
+from boostline.lake import paths
+from boostline.lake.raw import raw_partitions
+from boostline.lake.store import Store
+from boostline.settings import Settings
+from boostline.spark.raw import RawFile, inspect_files, parse_json, read_raw
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one micro-batch read."""
+
+    rows: DataFrame | None
+    """As `boostline.spark.raw.read_raw` gives them; none where no file could be read."""
+    inputs: dict[str, str]
+    """File → ETag, or topic and partition → first and last offset."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """File → why it was left out as a whole."""
+
+
+def open_source(spark: SparkSession, store: Store, settings: Settings, dataset: Dataset) -> DataFrame:
+    """The unbounded frame that the dataset's stream reads.
+
+    Raises:
+        DataMissing: The folder of raw files is not there yet.
+        EnvironmentUnfit: No Kafka broker is named.
+    """
+    stream = dataset.stream
+    if stream.source == "kafka":
+        reader = spark.readStream.format("kafka").option("subscribe", stream.topic or "")
+        reader = reader.option("kafka.bootstrap.servers", brokers(settings)).option("startingOffsets", "earliest")
+        return reader.option("maxOffsetsPerTrigger", stream.max_messages).load()
+    folder = paths.raw_table(dataset.name, dataset.daily_table)
+    if not raw_partitions(store, dataset.name, dataset.daily_table):
+        raise DataMissing(
+            f"there is no raw file below {store.uri(folder)} yet",
+            f"Land one: boostline land {dataset.name} FILE --date YYYY-MM-DD",
+        )
+    # A row per file. The content is never asked for, so Spark does not read it: contract and header need whole files.
+    reader = spark.readStream.format("binaryFile").option("recursiveFileLookup", True)
+    return reader.option("maxFilesPerTrigger", stream.max_files).load(store.uri(folder, "s3a")).select("path")
+
+
+def read_batch(batch: DataFrame, store: Store, dataset: Dataset) -> Batch:
+    """The rows of a micro-batch of `open_source`, as text."""
+    return _messages(batch, dataset) if dataset.stream.source == "kafka" else _files(batch, store, dataset)
+
+
+def require_unchanged(store: Store, dataset: Dataset, batch: Batch) -> None:
+    """Notice a file that was replaced while it was read.
+
+    Raises:
+        InputChanged: The stream starts again and reads the new one.
+    """
+    if dataset.stream.source == "kafka":
+        return
+    now = _etags(store, dataset)
+    for key, etag in batch.inputs.items():
+        if now.get(key) != etag:
+            raise InputChanged(f"{store.uri(key)} was replaced or removed while the stream read it", "It is read again")
+
+
+def brokers(settings: Settings) -> str:
+    """Kafka's address.
+
+    Raises:
+        EnvironmentUnfit: None is set.
+    """
+    if not settings.kafka:
+        raise EnvironmentUnfit("no Kafka broker is named", "Set BOOSTLINE_KAFKA=host:9092")
+    return settings.kafka
+
+
+def _files(batch: DataFrame, store: Store, dataset: Dataset) -> Batch:
+    table, root = dataset.tables[dataset.daily_table], store.uri("", "s3a")
+    now, since = _etags(store, dataset), str(dataset.stream.since or "")
+    keys = sorted(row["path"].removeprefix(root) for row in batch.collect())
+    keys = [key for key in keys if key in now and _date(key) >= since]
+    good: list[RawFile] = []
+    refused = {}
+    for key in keys:
+        try:
+            good += inspect_files(store, table, [key])
+        except DataInvalid as error:
+            refused[key] = str(error)
+    rows = read_raw(batch.sparkSession, store, table, good) if good else None
+    return Batch(rows, {key: now[key] for key in keys}, refused)
+
+
+def _messages(batch: DataFrame, dataset: Dataset) -> Batch:
+    offsets = batch.groupBy("topic", "partition").agg(F.min("offset").alias("first"), F.max("offset").alias("last"))
+    inputs = {f"{row['topic']}/{row['partition']}": f"{row['first']}-{row['last']}" for row in offsets.collect()}
+    # A message belongs to the date that it was sent on; a file's name has it in the same place.
+    place = [
+        "kafka:",
+        F.col("topic"),
+        F.date_format("timestamp", "'date='yyyy-MM-dd"),
+        F.col("partition").cast("string"),
+    ]
+    parts = [F.lit(part) if isinstance(part, str) else part for part in [*place, F.col("offset").cast("string")]]
+    lines = batch.select(F.col("value").cast("string").alias("value"), F.concat_ws("/", *parts).alias("_file"))
+    return Batch(parse_json(dataset.tables[dataset.daily_table], lines), inputs)
+
+
+def _etags(store: Store, dataset: Dataset) -> dict[str, str]:
+    """The daily table's files as they lie there now."""
+    found: dict[str, Any] = raw_partitions(store, dataset.name, dataset.daily_table)
+    return {item.key: item.etag for items in found.values() for item in items}
+
+
+def _date(key: str) -> str:
+    return key.rpartition("/date=")[2][:10]
