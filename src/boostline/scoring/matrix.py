@@ -46,7 +46,10 @@ def contributions(booster: Any, rows: Any, columns: Columns, threads: int) -> ND
     set_threads(booster, threads)
     if not rows.num_rows:
         return np.empty(0, np.float32)
-    found: NDArray[np.float32] = booster.predict(to_matrix(rows, columns, threads), pred_contribs=True)
+    matrix = import_xgboost().DMatrix(
+        _dense(rows, columns), feature_names=columns.names, feature_types=columns.types, nthread=threads
+    )
+    found: NDArray[np.float32] = booster.predict(matrix, pred_contribs=True)
     return found
 
 
@@ -58,13 +61,17 @@ def set_threads(booster: Any, threads: int) -> None:
 
 
 def _dense(batch: Any, columns: Columns) -> NDArray[np.float32]:
-    """Feature rows as XGBoost takes them without a copy: codes are numbers, what is missing is NaN."""
+    """Feature rows as XGBoost takes them without a copy: codes are numbers, what is missing is NaN.
+
+    XGBoost computes in float32. A number beyond that is the largest that it knows: an infinity it would refuse.
+    """
     import numpy as np
 
-    values = np.empty((batch.num_rows, len(columns.names)), np.float32)
+    values = np.empty((batch.num_rows, len(columns.names)))
     for index, name in enumerate(columns.names):
         values[:, index] = batch.column(name).to_numpy(zero_copy_only=False)
-    return values
+    largest = np.finfo(np.float32).max
+    return np.clip(values, -largest, largest, out=values).astype(np.float32)
 
 
 def to_matrix(batch: Any, columns: Columns, threads: int) -> Any:
