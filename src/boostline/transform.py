@@ -6,7 +6,7 @@ Spark did, to 1e-9; a property test holds that.
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -48,6 +48,13 @@ class Transform(BaseModel):
     label: str
     classes: tuple[str, ...]
 
+    @cached_property
+    def _value_sets(self) -> dict[str, Any]:
+        """The categories as Arrow looks them up: built once, since a single row would wait for it."""
+        import pyarrow as pa
+
+        return {name: pa.array(values, pa.string()) for name, values in self.categorical.items()}
+
     @staticmethod
     def loads(body: bytes) -> Transform:
         """Read transform.json."""
@@ -74,13 +81,16 @@ class Transform(BaseModel):
 
     def clean(self, table: Any) -> Any:
         """Apply the string rules to those columns that have any; a text of which nothing is left is missing."""
+        import pyarrow as pa
+
+        columns = {name: table.column(index) for index, name in enumerate(table.column_names)}
         for name, column in self.columns.items():
-            if column.type == "string" and name in table.column_names:
-                text = _cast(name, table.column(name), "string")
+            if column.type == "string" and name in columns:
+                text = cast_column(name, columns[name], "string")
                 for rule in column.clean:
                     text = _apply_rule(text, rule)
-                table = table.set_column(table.column_names.index(name), name, _null_where_empty(text))
-        return table
+                columns[name] = _null_where_empty(text)
+        return pa.table(columns)
 
     def features(self, table: Any) -> Any:
         """Features of rows that are clean and joined already; see `apply`."""
@@ -92,9 +102,9 @@ class Transform(BaseModel):
                 f"rows for dataset {self.dataset} lack the column(s) {', '.join(lacking)}",
                 f"Send all of {', '.join(self.columns)}; missing values are null",
             )
-        values = {name: _cast(name, table.column(name), spec.type) for name, spec in self.columns.items()}
+        values = {name: cast_column(name, table.column(name), spec.type) for name, spec in self.columns.items()}
         values |= {name: _derive(derived, values) for name, derived in self.derived.items()}
-        columns = {name: _codes(values[name], self.categorical[name]) for name in self.categorical}
+        columns = {name: _codes(values[name], self._value_sets[name]) for name in self.categorical}
         columns |= {name: _numbers(values[name], fill) for name, fill in self.numeric.items()}
         fields = [pa.field(name, pa.int32() if name in self.categorical else pa.float64()) for name in self.names]
         return pa.table([columns[name] for name in self.names], schema=pa.schema(fields))
@@ -138,8 +148,17 @@ def _null_where_empty(text: Any) -> Any:
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
 
-def _cast(name: str, values: Any, kind: str) -> Any:
-    """A column as the contract's type. NaN is missing; a naive timestamp is UTC."""
+def cast_column(name: str, values: Any, kind: str) -> Any:
+    """A column as the contract's type. NaN and the infinities are missing; a naive timestamp is UTC.
+
+    Args:
+        name: For the error.
+        values: A `pyarrow.Array` or `ChunkedArray`.
+        kind: The contract's type.
+
+    Raises:
+        DataInvalid: A value does not fit.
+    """
     import pyarrow as pa
 
     target = {
@@ -155,11 +174,14 @@ def _cast(name: str, values: Any, kind: str) -> Any:
         return values
     try:
         if pa.types.is_floating(values.type):
-            values = _finite(values.cast(pa.float64()))
+            values = _finite(values if values.type == pa.float64() else values.cast(pa.float64()))
+            if kind == "double":
+                return values
         if kind == "timestamp" and pa.types.is_string(values.type):
             return _timestamps(values)
         # Pandas' timestamps count nanoseconds, which the contract's do not.
-        return values.cast(target, safe=kind not in ("timestamp", "date"))
+        values = values.cast(target, safe=kind not in ("timestamp", "date"))
+        return _finite(values) if kind == "double" else values
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataInvalid(
             f"column {name}: {values.type} does not fit {kind}: {str(error).splitlines()[0][:200]}",
@@ -208,22 +230,24 @@ def _text(values: Any) -> Any:
     """Values of a categorical column as text; whole numbers, truth values and dates look as Spark writes them."""
     import pyarrow as pa
 
-    return values.cast(pa.string())
+    return values if values.type == pa.string() else values.cast(pa.string())
 
 
 def _doubles(values: Any) -> Any:
+    """Values of the contract's type, or derived ones, as float64; both are finite already."""
     import pyarrow as pa
 
+    if values.type == pa.float64():
+        return values
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
-    return _finite(values.cast(pa.float64(), safe=False))
+    return values.cast(pa.float64(), safe=False)
 
 
-def _codes(values: Any, categories: tuple[str, ...]) -> Any:
-    import pyarrow as pa
+def _codes(values: Any, categories: Any) -> Any:
     import pyarrow.compute as pc
 
-    return pc.index_in(_text(values), value_set=pa.array(categories, pa.string()))
+    return pc.index_in(_text(values), value_set=categories)
 
 
 def _numbers(values: Any, fill: float | None) -> Any:

@@ -3,60 +3,19 @@
 from __future__ import annotations
 
 import json
-from datetime import date
 
 import mlflow
 import pytest
-from model_lab import put_baseline, toy_dataset, toy_features, train_toy
+from tests.model_lab import toy_dataset, toy_rows
+from tests.pipeline_lab import STRONG, Pipeline, train_ref
 
 from boostline.errors import FailError, ModelRefused
 from boostline.lake.manifest import read_ref
 from boostline.metrics import evaluate
-from boostline.registry.compare import judge
-from boostline.registry.promotion import history, promote_candidate, rollback
-from boostline.registry.versions import champion_of, version_number
+from boostline.registry.promotion import history, rollback
+from boostline.registry.versions import version_number
 from boostline.scoring.model_file import load_published
 from boostline.tracking import tracking
-
-WEAK, STRONG = {"rmse": 2.0, "log_loss": 2.0}, {"rmse": 0.01, "log_loss": 0.01}
-
-
-class Pipeline:
-    """Train, judge and promote one toy dataset, as the DAG's tasks do."""
-
-    def __init__(self, store, settings, dataset):
-        self.store, self.settings, self.dataset = store, settings, dataset
-
-    def train(self, day, *, seed=0, attempt=None, publish=True, dataset=None):
-        dataset = dataset or self.dataset
-        features = toy_features(self.store, dataset, day, seed=seed)
-        model = train_toy(self.store, self.settings, dataset, features, attempt or f"m-{day}-{seed}", publish=publish)
-        return features, model
-
-    def judge(self, day, features, model, baseline=WEAK, dataset=None):
-        rival = put_baseline(self.store, self.dataset, day, baseline, f"b-{day}-{features.attempt}-{baseline['rmse']}")
-        return judge(
-            self.store,
-            self.settings,
-            dataset or self.dataset,
-            date.fromisoformat(day),
-            model=model,
-            baseline=rival,
-            features=features,
-        )
-
-    def promote(self, model, *, is_backfill=False, dataset=None):
-        return promote_candidate(
-            self.store, self.settings, dataset or self.dataset, model=model, is_backfill=is_backfill
-        )
-
-    def run(self, day, **kwargs):
-        features, model = self.train(day, **kwargs)
-        return self.judge(day, features, model), self.promote(model)
-
-    def champion(self):
-        found = champion_of(self.settings, self.dataset.name)
-        return found and found.version
 
 
 @pytest.fixture
@@ -100,8 +59,6 @@ def test_champion_is_scored_on_this_dates_rows_through_its_own_transformation(pi
     old = load_published(store, read_ref(store, train_ref(pipeline, "2020-03-30")))
     features, model = pipeline.train("2020-03-31", seed=50)
     verdict = pipeline.judge("2020-03-31", features, model)
-    from model_lab import toy_rows
-
     raw = toy_rows("regression", 300, 52, new_city=True)
     expected = evaluate("regression", raw.column("_label").to_numpy(), old.predict(raw))
     assert verdict["champion"]["version"] == "1"
@@ -227,10 +184,3 @@ def test_verdict_is_recorded_with_the_version(pipeline, settings):
         tags = api.version(pipeline.dataset.name, "1").tags
     assert json.loads(tags["boostline.verdict"])["verdict"] == verdict
     assert tags["boostline.date"] == "2020-03-31"
-
-
-def train_ref(pipeline, day):
-    """The published model of a date."""
-    from boostline.lake.manifest import read_current, ref_of
-
-    return ref_of(*read_current(pipeline.store, "model", pipeline.dataset.name, None, day))

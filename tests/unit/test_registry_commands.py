@@ -6,8 +6,8 @@ import json
 
 import pytest
 import yaml
-from model_lab import toy_dataset
-from test_registry import Pipeline, train_ref
+from tests.model_lab import toy_dataset
+from tests.pipeline_lab import Pipeline, train_ref
 from typer.testing import CliRunner
 
 from boostline.cli import app

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from model_lab import TOY_CLASSES, put_features, toy_dataset, toy_features, toy_rows, train_toy
+from tests.model_lab import TOY_CLASSES, put_features, toy_dataset, toy_features, toy_rows, train_toy
 
 from boostline.errors import ModelRefused, ServiceUnavailable, Superseded
 from boostline.lake.manifest import publish, read_current, read_ref
@@ -246,7 +246,7 @@ from boostline.dataset import parse_dataset
 from boostline.lake.manifest import Ref
 from boostline.lake.store import Store
 from boostline.settings import Settings
-from model_lab import train_toy, toy_dataset
+from tests.model_lab import train_toy, toy_dataset
 def die(*args, **kwargs):
     done = real(*args, **kwargs) if {after} else None
     os.kill(os.getpid(), signal.SIGKILL)
@@ -263,7 +263,7 @@ def test_killed_training_is_published_once_by_its_retry(store, settings, step, a
     dataset = toy_dataset("regression", name)
     features = toy_features(store, dataset, rows=400)
     program = KILLED.format(
-        folder=str(Path(__file__).parent),
+        folder=str(Path(__file__).parents[2]),
         step=step,
         after=after,
         settings=settings.model_dump_json(),

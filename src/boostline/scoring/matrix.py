@@ -48,14 +48,54 @@ def single_precision(table: Any, columns: Columns) -> Any:
 def predict_batches(booster: Any, batches: Iterable[Any], columns: Columns, threads: int) -> NDArray[np.float64]:
     """Predictions for Arrow batches (record batches or tables) of feature rows.
 
+    Several threads of a process may score with one booster at the same time, as long as all of them pass the same
+    `threads`: XGBoost's in-place prediction keeps nothing, but setting a parameter under it is not safe.
+
     Returns:
         Shape (rows,), or (rows, classes) for a multiclass model.
     """
     import numpy as np
 
-    booster.set_param({"nthread": threads})
-    parts = [booster.predict(to_matrix(batch, columns, threads)) for batch in batches if batch.num_rows]
+    set_threads(booster, threads)
+    parts = [
+        booster.inplace_predict(_dense(batch, columns), validate_features=False) for batch in batches if batch.num_rows
+    ]
     return np.concatenate(parts).astype(np.float64) if parts else np.empty(0)
+
+
+def contributions(booster: Any, rows: Any, columns: Columns, threads: int) -> NDArray[np.float32]:
+    """SHAP values of feature rows (a table): shape (rows, features + 1), the bias last, or (rows, classes, …)."""
+    import numpy as np
+
+    set_threads(booster, threads)
+    if not rows.num_rows:
+        return np.empty(0, np.float32)
+    matrix = import_xgboost().DMatrix(
+        _dense(rows, columns), feature_names=columns.names, feature_types=columns.types, nthread=threads
+    )
+    found: NDArray[np.float32] = booster.predict(matrix, pred_contribs=True)
+    return found
+
+
+def set_threads(booster: Any, threads: int) -> None:
+    """Tell a booster how many threads it may use, unless it was told so before."""
+    if getattr(booster, "boostline_threads", None) != threads:
+        booster.set_param({"nthread": threads})
+        booster.boostline_threads = threads
+
+
+def _dense(batch: Any, columns: Columns) -> NDArray[np.float32]:
+    """Feature rows as XGBoost takes them without a copy: codes are numbers, what is missing is NaN.
+
+    XGBoost computes in float32. A number beyond that is the largest that it knows: an infinity it would refuse.
+    """
+    import numpy as np
+
+    values = np.empty((batch.num_rows, len(columns.names)))
+    for index, name in enumerate(columns.names):
+        values[:, index] = batch.column(name).to_numpy(zero_copy_only=False)
+    largest = np.finfo(np.float32).max
+    return np.clip(values, -largest, largest, out=values).astype(np.float32)
 
 
 def to_matrix(batch: Any, columns: Columns, threads: int) -> Any:

@@ -9,7 +9,7 @@ import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,7 +17,7 @@ from boostline.errors import ModelRefused
 from boostline.lake.manifest import Manifest
 from boostline.lake.store import NotFound, Store
 from boostline.scoring.engine import import_xgboost
-from boostline.scoring.matrix import Columns, predict_batches
+from boostline.scoring.matrix import Columns, contributions, predict_batches
 from boostline.transform import Transform
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class ModelInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    format: int = 1
+    format: Literal[1] = 1
     dataset: str
     task: str
     date: str = Field(description="Data date: the last day that it may have learnt from")
@@ -127,6 +127,43 @@ class Model:
         prediction = pa.array(info.classes, pa.string()).take(pa.array(codes))
         return pa.table([prediction, *map(pa.array, numbers)], names=names)
 
+    def explain(self, raw: Any, threads: int = 1) -> Any:
+        """Say what each feature added to each row's prediction: exact SHAP values of the trees.
+
+        Args:
+            raw: As for `predict`.
+            threads: For XGBoost.
+
+        Returns:
+            `pyarrow.Table`, a row for each row. `contributions`: a struct with a double for each feature; `bias`: what
+            the model says without any. They add up to the margin: the number itself for squared error, the log-odds
+            for a binary model. Multiclass: both are structs of that by class.
+
+        Raises:
+            DataInvalid: A column is missing or cannot be cast.
+        """
+        import numpy as np
+        import pyarrow as pa
+
+        classes, names = self.info.classes if self.info.task == "multiclass" else [], list(self.info.features)
+        found = contributions(self.booster, self.transform.apply(raw), self.info.columns, threads)
+        # Rows, classes (one where there are none), features and the bias.
+        cube = found.reshape(raw.num_rows, max(len(classes), 1), len(names) + 1).astype(np.float64)
+
+        def added(index: int) -> Any:
+            return pa.StructArray.from_arrays([pa.array(cube[:, index, i]) for i in range(len(names))], names)
+
+        if not classes:
+            return pa.table({"contributions": added(0), "bias": cube[:, 0, -1]})
+        by_class = [added(index) for index in range(len(classes))]
+        bias = [pa.array(cube[:, index, -1]) for index in range(len(classes))]
+        return pa.table(
+            {
+                "contributions": pa.StructArray.from_arrays(by_class, classes),
+                "bias": pa.StructArray.from_arrays(bias, classes),
+            }
+        )
+
 
 def load_model(files: Mapping[str, bytes], source: str) -> Model:
     """Check and parse a model's files.
@@ -156,7 +193,11 @@ def load_model(files: Mapping[str, bytes], source: str) -> Model:
         booster.load_model(bytearray(files[UBJ]))
     except xgboost.core.XGBoostError as error:
         raise ModelRefused(f"{source}/{UBJ} cannot be read by XGBoost {xgboost.__version__}", "Train again") from error
-    return Model(info, Transform.loads(files[TRANSFORM]), booster, files)
+    try:
+        transform = Transform.loads(files[TRANSFORM])
+    except ValueError as error:
+        raise ModelRefused(f"{source}/{TRANSFORM} cannot be read: {error}", "Train again") from error
+    return Model(info, transform, booster, files)
 
 
 def load_published(store: Store, manifest: Manifest, sha256: str | None = None) -> Model:

@@ -1,0 +1,162 @@
+"""The models that a service holds, and how they follow the registry's aliases.
+
+One thread asks MLflow every few seconds. A model is loaded, checked and tried out before anybody sees it; then one
+assignment swaps the whole picture, so a request that has begun ends with the model that it began with.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from boostline.dataset import dataset_files
+from boostline.errors import BoostlineError, RetryError
+from boostline.lake.store import Store
+from boostline.registry.versions import CHAMPION, load_version
+from boostline.scoring.model_file import Model
+from boostline.serving.examples import example_row
+from boostline.serving.settings import ServeSettings
+from boostline.settings import Settings
+from boostline.tracking import TAG, Tracking, Version, tracking
+
+log = logging.getLogger("boostline.serving")
+
+CHALLENGER = "challenger"
+MODEL_THREADS = 1
+"""Threads of XGBoost in one prediction: requests run beside each other, and large ones are cut into parts."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A loaded model and where it comes from."""
+
+    dataset: str
+    alias: str
+    version: str
+    sha256: str
+    model: Model
+    loaded: float = field(default_factory=time.time)
+
+    @property
+    def head(self) -> dict[str, str]:
+        """What every answer says of it."""
+        return {"dataset": self.dataset, "version": self.version, "date": self.model.info.date}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the service knows at one moment."""
+
+    datasets: tuple[str, ...] = ()
+    served: Mapping[tuple[str, str], Served] = field(default_factory=dict)
+    """By dataset and alias."""
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """Why an alias was not followed, by `dataset@alias`."""
+    registry: str = "was not asked yet"
+    """`ok`, or why the registry did not answer."""
+    asked: float = 0.0
+    """When the registry last answered, in seconds since 1970."""
+
+    def champion(self, dataset: str) -> Served | None:
+        """The model that answers."""
+        return self.served.get((dataset, CHAMPION))
+
+    def challenger(self, dataset: str) -> Served | None:
+        """The model that is tried beside it, where one is wanted and there."""
+        return self.served.get((dataset, CHALLENGER))
+
+    @property
+    def models(self) -> dict[str, str]:
+        """`dataset@alias` → version."""
+        return {f"{dataset}@{alias}": item.version for (dataset, alias), item in sorted(self.served.items())}
+
+
+class Models:
+    """The current picture, kept up to date by one thread.
+
+    Args:
+        settings: The lake, MLflow, the folder of dataset files: each of them is served.
+        serve: Poll interval, and which datasets want a challenger.
+    """
+
+    def __init__(self, settings: Settings, serve: ServeSettings) -> None:
+        self._settings = settings
+        self._serve = serve
+        self._store = Store(settings)
+        self.current = Picture()
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Ask once, then go on asking in a thread until the end of the block."""
+        stop = threading.Event()
+        with tracking(self._settings) as mlflow:
+            self.refresh(mlflow)
+            thread = threading.Thread(target=self._follow, args=(mlflow, stop), name="follow-aliases", daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                stop.set()
+                thread.join(self._serve.poll_seconds)
+
+    def refresh(self, mlflow: Tracking) -> None:
+        """Make the picture that the registry asks for. What cannot be had stays as it was."""
+        before = self.current
+        served, problems = dict(before.served), {}
+        datasets = tuple(path.stem for path in dataset_files(self._settings.datasets))
+        for dataset, alias in self._wanted(datasets):
+            try:
+                self._bring_up(mlflow, served, dataset, alias)
+            except RetryError as error:
+                self._tell(before, datasets=datasets, served=served, registry=error.message)
+                return
+            except (BoostlineError, ValueError) as error:
+                problems[f"{dataset}@{alias}"] = error.message if isinstance(error, BoostlineError) else str(error)
+        served = {key: item for key, item in served.items() if key[0] in datasets}
+        self._tell(before, datasets=datasets, served=served, problems=problems, registry="ok", asked=time.time())
+
+    def _follow(self, mlflow: Tracking, stop: threading.Event) -> None:
+        while not stop.wait(self._serve.poll_seconds):
+            try:
+                self.refresh(mlflow)
+            except Exception:  # this thread must outlive whatever one look at the registry meets
+                log.exception("following the aliases failed; trying again")
+
+    def _wanted(self, datasets: tuple[str, ...]) -> list[tuple[str, str]]:
+        tried = {name for name, share in self._serve.challenger_share.items() if share > 0} | self._serve.shadow
+        return [(name, CHAMPION) for name in datasets] + [(name, CHALLENGER) for name in datasets if name in tried]
+
+    def _bring_up(self, mlflow: Tracking, served: dict[tuple[str, str], Served], dataset: str, alias: str) -> None:
+        version, key = mlflow.aliased(dataset, alias), (dataset, alias)
+        if version is None:
+            served.pop(key, None)
+            return
+        held = served.get(key)
+        if held and (held.version, held.sha256) == (version.version, version.tags.get(TAG + "sha256")):
+            return
+        served[key] = self._load(version, alias, served)
+
+    def _load(self, version: Version, alias: str, served: Mapping[tuple[str, str], Served]) -> Served:
+        model = load_version(self._store, version)
+        # A model that cannot score is refused here; and the first request need not wait for the first prediction.
+        model.answer(example_row(model), MODEL_THREADS)
+        return Served(version.dataset, alias, version.version, model.info.sha256, model)
+
+    def _tell(self, before: Picture, **changes: Any) -> None:
+        """Swap the picture, and log what is new in it."""
+        self.current = now = Picture(**{**vars(before), **changes})
+        for name, version in now.models.items():
+            if before.models.get(name) != version:
+                log.info("%s is version %s now, was %s", name, version, before.models.get(name, "none"))
+        for name in before.models.keys() - now.models.keys():
+            log.info("%s is gone", name)
+        for name, problem in now.problems.items():
+            if before.problems.get(name) != problem:
+                log.error("%s was not followed: %s", name, problem)
+        if now.registry != before.registry:
+            log.log(logging.INFO if now.registry == "ok" else logging.WARNING, "registry: %s", now.registry)

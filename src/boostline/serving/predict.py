@@ -1,0 +1,90 @@
+"""The one route that computes: from a request to predictions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from boostline.serving.bodies import read_rows, write_answer
+from boostline.serving.edge import Note
+from boostline.serving.metrics import Metrics
+from boostline.serving.models import MODEL_THREADS, Models, Picture, Served
+from boostline.serving.refusal import Refused
+from boostline.serving.request import Wanted, read_body, wanted
+from boostline.serving.settings import ServeSettings
+from boostline.serving.split import Shadow, choose
+from boostline.serving.work import SMALL_BODY, Workers
+
+
+def predictor(
+    models: Models, settings: ServeSettings, metrics: Metrics, workers: Workers, shadow: Shadow
+) -> Callable[[Request], Awaitable[Response]]:
+    """The handler of `POST /v1/models/{dataset}:predict`."""
+
+    async def predict(request: Request) -> Response:
+        note: Note = request.scope["note"]
+        note.route, name, picture = "predict", request.path_params["dataset"], models.current
+        share = settings.challenger_share.get(name, 0.0)
+        served = choose(picture, name, share, _key(request) or note.request)
+        if served is None:
+            raise no_model(picture, name)
+        note.dataset, note.version, note.alias = served.dataset, served.version, served.alias
+        ask = wanted(request, settings)
+        body = await read_body(request, settings)
+        try:
+            async with asyncio.timeout(settings.timeout_seconds):
+                with workers.admitted():
+                    rows, answer, content = await _score(workers, served, ask, body, settings)
+        except TimeoutError:
+            text = f"scoring took longer than {settings.timeout_seconds:g} s"
+            raise Refused(503, text, "Send fewer rows in a request") from None
+        note.rows = rows.num_rows
+        metrics.scored(served, answer, "answered")
+        challenger = picture.challenger(name) if name in settings.shadow else None
+        if challenger and challenger is not served:
+            shadow.add(challenger, rows, answer, note.request)
+        headers = {f"X-Boostline-{key.title()}": value for key, value in served.head.items()}
+        return Response(content, 200, headers, ask.answer_type)
+
+    return predict
+
+
+def no_model(picture: Picture, name: str) -> Refused:
+    """Why nothing answers for a dataset: 404 where there is none of that name, else 503."""
+    if name not in picture.datasets and picture.registry == "ok":
+        return Refused(404, "there is no such dataset", f"Known are: {', '.join(picture.datasets) or 'none'}")
+    if picture.registry != "ok":
+        why = f"the registry: {picture.registry}"
+    elif problem := picture.problems.get(f"{name}@champion"):
+        why = f"its champion cannot be used: {problem}"
+    else:
+        why = "no version has been promoted"
+    shown = name if name in picture.datasets else "the dataset"
+    return Refused(503, f"{shown} has no model yet: {why}", "Train and promote one; it is served within seconds")
+
+
+async def _score(
+    workers: Workers, served: Served, ask: Wanted, body: bytes, settings: ServeSettings
+) -> tuple[Any, Any, bytes]:
+    """The rows of a request, their answers, and the answer's body."""
+    model = served.model
+    limit = settings.max_explain_rows if ask.explain else settings.max_rows
+    arguments = (ask.body_type, body, model.transform.columns, limit)
+    small = len(body) <= SMALL_BODY
+    rows = read_rows(*arguments) if small else await workers.run(read_rows, *arguments)
+    answer = full = await workers.answer(model, rows)
+    if ask.explain:
+        reasons = await workers.run(model.explain, rows, MODEL_THREADS)
+        for name in reasons.column_names:
+            full = full.append_column(name, reasons.column(name))
+    written = (ask.answer_type, full, served.head)
+    return rows, answer, write_answer(*written) if small else await workers.run(write_answer, *written)
+
+
+def _key(request: Request) -> str | None:
+    """What an A/B answer sticks to."""
+    return request.headers.get("x-boostline-key") or request.query_params.get("key")

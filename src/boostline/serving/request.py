@@ -1,0 +1,82 @@
+"""What a prediction request asks for, and its body within limits."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from boostline.serving.bodies import ARROW, CSV, JSON
+from boostline.serving.refusal import Refused
+from boostline.serving.settings import ServeSettings
+
+TYPES = (JSON, ARROW, CSV)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Media types of body and answer, and whether to explain."""
+
+    body_type: str
+    answer_type: str
+    explain: bool
+
+
+def wanted(request: Request, settings: ServeSettings) -> Wanted:
+    """Read headers and query.
+
+    Raises:
+        Refused: 413 by Content-Length, 415 for another media type, 422 for another value of `explain`.
+    """
+    sent = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if sent not in TYPES:
+        raise Refused(415, f"Content-Type is {sent[:80] or 'not set'}", f"Set it to one of {', '.join(TYPES)}")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refused(415, "the body is encoded", "Send it without Content-Encoding")
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length[:20]) > settings.max_body_bytes:
+        raise _too_large(settings)
+    explain = request.query_params.get("explain", "false")
+    if explain not in ("true", "false"):
+        raise Refused(422, f"explain is {explain[:80]!r}", "It is true or false")
+    return Wanted(sent, _answer_type(request.headers.get("accept", "")), explain == "true")
+
+
+async def read_body(request: Request, settings: ServeSettings) -> bytes:
+    """All of the body; counted while it comes, so a false Content-Length or none gains nothing.
+
+    Raises:
+        Refused: 413 where it is too large, 408 where it does not end in time.
+    """
+    chunks, size = [], 0
+    try:
+        async with asyncio.timeout(settings.timeout_seconds):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > settings.max_body_bytes:
+                    raise _too_large(settings)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise Refused(
+            408,
+            f"the body did not end within {settings.timeout_seconds:g} s",
+            "Send it faster",
+            {"Connection": "close"},
+        ) from None
+    return b"".join(chunks)
+
+
+def _answer_type(accept: str) -> str:
+    """The first of our media types that the caller accepts; JSON where it names none."""
+    asked = (item.split(";")[0].strip().lower() for item in accept.split(","))
+    return next((item for item in asked if item in TYPES), JSON)
+
+
+def _too_large(settings: ServeSettings) -> Refused:
+    return Refused(
+        413,
+        f"the body has more than {settings.max_body_bytes:,} bytes",
+        "Send the rows in several requests",
+        {"Connection": "close"},
+    )

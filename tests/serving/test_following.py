@@ -1,0 +1,183 @@
+"""The alias moves, the registry dies, a model is swapped for another: answers go on."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from contextlib import contextmanager
+from http.client import HTTPResponse
+
+import httpx
+import pytest
+
+from boostline.registry.promotion import rollback
+from boostline.registry.versions import find_version, version_manifest
+from tests.serving.conftest import Forwarder, raw_rows, serving, wait_for
+
+
+@pytest.fixture(scope="module")
+def forwarder(mlflow_uri):
+    way = Forwarder(mlflow_uri)
+    yield way
+    way.cut()
+
+
+@pytest.fixture(scope="module")
+def server(world, forwarder, tmp_path_factory):
+    world.promote("regression", "1")
+    home = tmp_path_factory.mktemp("serve")
+    with serving(world, home, datasets=("regression", "binary"), MLFLOW_URI=forwarder.uri) as running:
+        yield running
+    world.promote("regression", "1")
+
+
+@contextmanager
+def hammering(server, world):
+    """Callers who ask without a pause; every answer must be right for the version that it names."""
+    rows = raw_rows("regression", 3)
+    expected = {version: world.model("regression", version).answer(rows).to_pylist() for version in ("1", "2")}
+    stop, seen, wrong = threading.Event(), [], []
+
+    def ask():
+        while not stop.is_set():
+            try:
+                answer = server.predict("regression", rows)
+                found = answer.json()
+                seen.append(found.get("version"))
+                if answer.status_code != 200 or found["predictions"] != expected[found["version"]]:
+                    wrong.append(answer.text)
+            except (httpx.HTTPError, ValueError, KeyError) as error:
+                wrong.append(repr(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not wrong, wrong[:3]
+
+
+def test_promote_and_rollback_are_seen_while_nobody_waits_or_fails(server, world):
+    with hammering(server, world) as seen:
+        wait_for("answers", lambda: len(seen) > 20, 30)
+        assert set(seen) == {"1"}
+        world.promote("regression", "2")
+        wait_for("version 2", lambda: seen[-1] == "2", 10)
+        rollback(world.store, world.settings, "regression", reason="test", who="test")
+        wait_for("version 1 again", lambda: seen[-1] == "1", 10)
+    assert {"1", "2"} == set(seen)
+
+
+def test_a_model_that_was_tampered_with_is_refused_and_the_old_one_goes_on(server, world):
+    manifest = version_manifest(world.store, find_version(world.settings, "regression", "2"))
+    key = next(item.key for item in manifest.files if item.key.endswith("model.ubj"))
+    good, _ = world.store.get(key)
+    world.store.put(key, good[:-1] + b"x")
+    try:
+        world.alias("regression", "champion", "2")
+        health = wait_for("the refusal", lambda: problems(server), 20)
+        assert "SHA-256" in health["problems"]["regression@champion"] and health["status"] == "degraded"
+        assert server.predict("regression", raw_rows("regression", 1)).json()["version"] == "1"
+        assert server.metric("boostline_model_problems") == 1
+        told = [line for line in server.lines() if "was not followed" in line["message"]]
+        assert len(told) == 1, "said once, not at every look"
+        world.store.put(key, good)
+        wait_for("the mended model", lambda: server.model("regression")["version"] == "2", 20)
+        assert not problems(server)
+    finally:
+        world.store.put(key, good)
+        world.alias("regression", "champion", "1")
+    wait_for("version 1", lambda: server.model("regression")["version"] == "1", 20)
+
+
+def problems(server):
+    health = server.client.get("/health/ready").json()
+    return health if health["problems"] else None
+
+
+def test_without_the_registry_answers_go_on_and_readiness_says_so(server, world, forwarder):
+    forwarder.cut()
+    health = wait_for("the loss", lambda: lost(server), 30)
+    assert health.status_code == 200 and health.json()["status"] == "degraded"
+    assert "does not answer" in health.json()["registry"]
+    assert server.predict("regression", raw_rows("regression", 2)).status_code == 200
+    assert server.metric("boostline_registry_up") == 0
+    forwarder.start()
+    wait_for("the registry again", lambda: not lost(server), 30)
+    assert server.client.get("/health/ready").json()["status"] == "ready"
+
+
+def lost(server):
+    answer = server.client.get("/health/ready")
+    return answer if answer.json()["registry"] != "ok" else None
+
+
+def test_a_service_that_starts_without_the_registry_says_so_and_serves_when_it_is_back(world, mlflow_uri, tmp_path):
+    way = Forwarder(mlflow_uri)
+    way.cut()
+    with serving(world, tmp_path, datasets=("binary",), ready=False, MLFLOW_URI=way.uri) as server:
+        health = server.client.get("/health/ready")
+        assert health.status_code == 503 and health.json()["status"] == "not ready"
+        answer = server.predict("binary", raw_rows("binary", 1))
+        assert (
+            answer.status_code == 503 and "binary has no model yet: the registry: MLflow at" in answer.json()["error"]
+        )
+        assert server.client.get("/health/live").status_code == 200
+        way.start()
+        wait_for("the model", lambda: server.client.get("/health/ready").status_code == 200, 30)
+        assert server.predict("binary", raw_rows("binary", 1)).status_code == 200
+        way.cut()
+
+
+def test_a_model_of_another_format_is_refused(world, server):
+    manifest = version_manifest(world.store, find_version(world.settings, "regression", "2"))
+    key = next(item.key for item in manifest.files if item.key.endswith("transform.json"))
+    good, _ = world.store.get(key)
+    world.store.put(key, good.replace(b'"format": 1', b'"format": 2'))
+    try:
+        world.alias("regression", "champion", "2")
+        health = wait_for("the refusal", lambda: problems(server), 20)
+        assert "transform.json cannot be read" in health["problems"]["regression@champion"]
+        assert server.predict("regression", raw_rows("regression", 1)).json()["version"] == "1"
+    finally:
+        world.store.put(key, good)
+        world.alias("regression", "champion", "1")
+
+
+def test_requests_under_way_are_finished_when_the_service_stops(world, tmp_path):
+    rows = raw_rows("multiclass", 5_000)
+    body = json.dumps({"columns": rows.to_pydict()}, default=str).encode()
+    with serving(world, tmp_path, datasets=("multiclass",)) as server:
+        callers = [begin(server, len(body)) for _ in range(8)]
+        server.process.terminate()
+        wait_for("the end to begin", lambda: "Shutting down" in server.log.read_text(), 20)
+        for caller in callers:
+            caller.sendall(body)
+        answers = [finish(caller) for caller in callers]
+        assert server.process.wait(60) == 0
+    assert [status for status, _ in answers] == [200] * 8
+    assert all(len(found["predictions"]) == 5_000 for _, found in answers)
+
+
+def begin(server, length):
+    """A request whose handler waits for the body: the service has said `100 Continue`."""
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    caller = socket.create_connection((host, int(port)), 30)
+    caller.sendall(
+        b"POST /v1/models/multiclass:predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % length
+    )
+    assert caller.recv(100).startswith(b"HTTP/1.1 100")
+    return caller
+
+
+def finish(caller):
+    """Status and JSON of the answer."""
+    with caller, HTTPResponse(caller) as answer:
+        answer.begin()
+        return answer.status, json.loads(answer.read())

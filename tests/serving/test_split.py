@@ -1,0 +1,88 @@
+"""Champion and challenger side by side."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.serving.conftest import raw_rows, serving, wait_for
+
+
+@pytest.fixture(scope="module")
+def challenger(world):
+    world.promote("regression", "1")
+    world.alias("regression", "challenger", "2")
+
+
+@pytest.fixture(scope="module")
+def shared(world, challenger, tmp_path_factory):
+    home = tmp_path_factory.mktemp("serve")
+    with serving(world, home, datasets=("regression",), SERVE_CHALLENGER_SHARE='{"regression": 0.3}') as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shadowed(world, challenger, tmp_path_factory):
+    home = tmp_path_factory.mktemp("serve")
+    with serving(
+        world, home, datasets=("regression",), SERVE_SHADOW='["regression"]', SERVE_MAX_ROWS="5000"
+    ) as running:
+        yield running
+
+
+def test_a_key_sticks_to_its_model_and_the_share_is_kept(shared, world):
+    rows = raw_rows("regression", 2)
+    expected = {version: world.model("regression", version).answer(rows).to_pylist() for version in ("1", "2")}
+    versions = {}
+    for number in range(400):
+        answer = shared.predict("regression", rows, headers={"X-Boostline-Key": f"caller-{number}"})
+        versions[number] = answer.json()["version"]
+        assert answer.headers["x-boostline-version"] == versions[number]
+        assert answer.json()["predictions"] == expected[versions[number]]
+    # 120 of 400 are expected; six standard deviations either way. The keys are fixed, so it is the same every time.
+    assert 65 < sum(version == "2" for version in versions.values()) < 175
+    for number in range(0, 400, 40):
+        again = shared.predict("regression", rows, params={"key": f"caller-{number}"})
+        assert again.json()["version"] == versions[number]
+
+
+def test_without_a_key_the_request_id_decides_and_the_log_has_the_version(shared):
+    rows = raw_rows("regression", 1)
+    found = {
+        f"r{i}": shared.predict("regression", rows, headers={"X-Request-ID": f"r{i}"}).json()["version"]
+        for i in range(60)
+    }
+    assert set(found.values()) == {"1", "2"}
+    logged = {line["request"]: (line["version"], line["alias"]) for line in shared.lines() if "alias" in line}
+    for request, version in found.items():
+        assert logged[request] == (version, {"1": "champion", "2": "challenger"}[version])
+    assert shared.model("regression")["challenger"] == "2"
+
+
+def test_the_shadow_is_scored_and_logged_and_never_answered(shadowed, world):
+    rows = raw_rows("regression", 200)
+    sums = {version: sum(world.model("regression", version).answer(rows).column(0).to_pylist()) for version in "12"}
+    answer = shadowed.predict("regression", rows, headers={"X-Request-ID": "watched"})
+    assert answer.json()["version"] == "1"
+    wait_for("the shadow", lambda: shadowed.metric("boostline_shadow_rows_total", dataset="regression") == 200, 20)
+    assert shadowed.metric("boostline_prediction_sum", role="shadow", version="2") == pytest.approx(sums["2"])
+    assert shadowed.metric("boostline_prediction_sum", role="answered", version="1") == pytest.approx(sums["1"])
+    assert shadowed.metric("boostline_prediction_count", role="answered", version="2") == 0
+    (line,) = [line for line in shadowed.lines() if line["message"] == "shadow"]
+    assert line["request"] == "watched" and line["version"] == "2" and line["rows"] == 200
+    assert line["mean_difference"] > 0
+    assert shadowed.metric("boostline_shadow_difference_total") == pytest.approx(
+        200 * line["mean_difference"], rel=0.01
+    )
+
+
+def test_a_challenger_that_is_taken_away_leaves_the_champion_to_answer(shared, shadowed, world):
+    from boostline.tracking import tracking
+
+    with tracking(world.settings) as mlflow:
+        mlflow._request(
+            "DELETE", "/api/2.0/mlflow/registered-models/alias", json={"name": "regression", "alias": "challenger"}
+        )
+    wait_for("its end", lambda: shared.model("regression")["challenger"] is None, 10)
+    rows = raw_rows("regression", 1)
+    found = {shared.predict("regression", rows, params={"key": str(i)}).json()["version"] for i in range(40)}
+    assert found == {"1"}
