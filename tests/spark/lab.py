@@ -96,7 +96,7 @@ class Lab:
     store: Store
 
     def land(self, body: bytes | str, day: str = DAY, name: str = "part.csv", table: str = "readings") -> str:
-        key = paths.raw_folder("meters", table, day) + name
+        key = paths.raw_folder(self.name, table, day) + name
         self.store.put(key, body if isinstance(body, bytes) else body.encode())
         return key
 
@@ -149,3 +149,5 @@ class Lab:
         return read_ref(self.store, ref)
 
     refs: dict[str, Any] = field(default_factory=dict)
+    name: str = "meters"
+    """The dataset that raw files are landed for."""

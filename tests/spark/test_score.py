@@ -2,89 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import date
-from secrets import token_hex
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-import xgboost
 
 from boostline.dataset import Dataset
 from boostline.errors import DataInvalid, ModelRefused
 from boostline.lake.arrow import read_parquet
 from boostline.lake.job import JobRequest, Scorer
-from boostline.lake.manifest import Manifest, Ref, attempt_files, publish, read_ref
+from boostline.lake.manifest import Manifest, Ref, read_ref
 from boostline.lake.paths import attempt_folder, version_folder
 from boostline.lake.plan import plan_ingest, plan_stage
-from boostline.scoring.matrix import Columns, single_precision
-from boostline.scoring.model_file import INFO, TRANSFORM, UBJ, ModelInfo, load_published
+from boostline.scoring.model_file import UBJ, load_published
 from boostline.spark.score import run_score
 from boostline.spark.scoring import with_predictions
 from tests.spark.lab import CLASSES, DAY, GOOD_ROWS, Lab, csv, dataset_of
+from tests.spark.model_lab import put_model
 
 BINARY: dict[str, Any] = {"label": {"name": "high", "expression": "load > 12"}, "task": "binary",
                           "gate": {"metric": "log_loss"}, "baseline": {"kind": "logistic"}}  # fmt: skip
 HOSTILE = ["20, Zebra,1e300,on,2024-03-10T23:00:00Z,1", "21,,,,,", "22,A ,NaN,off,1969-12-31T23:59:59Z,3"]
 TASKS: dict[str, dict[str, Any]] = {"regression": {}, "binary": BINARY, "multiclass": CLASSES}
-
-
-def put_model(lab: Lab, dataset: Dataset, features: Manifest, *, rounds: int = 5) -> Ref:
-    """A model that XGBoost really learnt from these features, stored as training stores it."""
-    transform = lab.transform(features)
-    rows = lab.rows(features, "train")
-    kinds = {name: "c" if name in transform.categorical else "q" for name in transform.names}
-    objective = {"regression": "reg:squarederror", "binary": "binary:logistic", "multiclass": "multi:softprob"}
-    params: dict[str, Any] = {"objective": objective[dataset.task], "max_depth": 3, "min_child_weight": 0}
-    classes = list(transform.classes)
-    if dataset.task == "multiclass":
-        params["num_class"] = len(classes)
-    matrix = xgboost.DMatrix(
-        single_precision(rows, Columns(list(kinds), list(kinds.values()))),
-        label=rows["_label"].to_numpy(),
-        feature_names=list(transform.names),
-        feature_types=list(kinds.values()),
-        enable_categorical=True,
-    )
-    body = bytes(xgboost.train(params, matrix, rounds).save_raw("ubj"))
-    sha256 = hashlib.sha256(body).hexdigest()
-    info = ModelInfo(
-        dataset=dataset.name,
-        task=dataset.task,
-        date=DAY,
-        sha256=sha256,
-        fingerprint="f",
-        data_fingerprint="d",
-        objective=objective[dataset.task],
-        params=params,
-        rounds=rounds,
-        threshold=0.4 if dataset.task == "binary" else None,
-        classes=classes if dataset.task != "binary" else classes or ["0", "1"],
-        features=kinds,
-        metrics={},
-        learning_curve={},
-        importance=[],
-        versions={},
-    )
-    attempt = token_hex(6)
-    folder = attempt_folder("model", dataset.name, attempt)
-    for name, content in ((UBJ, body), (INFO, info.model_dump_json().encode()), (TRANSFORM, transform.dumps())):
-        lab.store.put(folder + name, content)
-    manifest = Manifest(
-        stage="model",
-        dataset=dataset.name,
-        partition=DAY,
-        attempt=attempt,
-        fingerprint=attempt,
-        inputs={},
-        files=attempt_files(lab.store, folder),
-        rows={},
-        columns={},
-        row_hash=sha256,
-    )
-    return publish(lab.store, manifest, None, to_current=False)
 
 
 def score_request(lab: Lab, dataset: Dataset, model: Ref, version: str = "3") -> JobRequest:

@@ -17,6 +17,10 @@ from boostline.settings import Settings
 from boostline.spark.raw import RawFile, inspect_files, parse_json, read_raw
 
 
+_FILE_ROW = "path string, modificationTime timestamp, length bigint, content binary"
+"""The columns of Spark's binaryFile source, which a stream has to be told."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """What one micro-batch read."""
@@ -48,7 +52,7 @@ def open_source(spark: SparkSession, store: Store, settings: Settings, dataset: 
             f"Land one: boostline land {dataset.name} FILE --date YYYY-MM-DD",
         )
     # A row per file. The content is never asked for, so Spark does not read it: contract and header need whole files.
-    reader = spark.readStream.format("binaryFile").option("recursiveFileLookup", True)
+    reader = spark.readStream.format("binaryFile").schema(_FILE_ROW).option("recursiveFileLookup", True)
     return reader.option("maxFilesPerTrigger", stream.max_files).load(store.uri(folder, "s3a")).select("path")
 
 

@@ -1,0 +1,167 @@
+"""Scoring rows as they come: the same answers as the batch job, each batch published exactly once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from boostline.dataset import Dataset
+from boostline.errors import DataMissing, ServiceUnavailable
+from boostline.lake.arrow import read_parquet
+from boostline.lake.manifest import Manifest, read_ref
+from boostline.local.layout import Stack, spark_env
+from boostline.settings import Settings
+from boostline.spark.failures import explain
+from boostline.spark.score import run_score
+from boostline.spark.stream import Stream, start_stream
+from tests.spark.lab import Lab, csv, dataset_of
+from tests.spark.model_lab import make_champion, put_model
+from tests.spark.test_score import score_request
+
+ROOT = Path(__file__).parents[2]
+NEXT = "2024-03-11"
+
+
+def published(lab: Lab, dataset: Dataset) -> list[Manifest]:
+    """The manifests of all batches, in order."""
+    found = lab.store.list(f"predictions/{dataset.name}/stream=")
+    keys = sorted(item.key for item in found if item.key.endswith("/current.json"))
+    return [Manifest.model_validate_json(lab.store.get(key)[0]) for key in keys]
+
+
+def scored(lab: Lab, manifests: list[Manifest]) -> list[dict[str, Any]]:
+    """All rows of these batches, by id."""
+    keys = [item.key for manifest in manifests for item in manifest.files]
+    rows = read_parquet(lab.store, keys).to_pylist() if keys else []
+    return sorted(rows, key=lambda row: row["id"])
+
+
+def drain(lab: Lab, settings: Settings, dataset: Dataset) -> None:
+    """Score all that is there."""
+    start_stream(Stream(lab.spark, lab.store, settings, dataset), once=True).awaitTermination()
+
+
+@pytest.fixture
+def dataset(request: pytest.FixtureRequest) -> Dataset:
+    """A dataset with a model name of the test's own in the one registry."""
+    return dataset_of({"name": request.node.name.removeprefix("test_")[:40], "stream": {"max_files": 1}})
+
+
+@pytest.fixture
+def ready(lab: Lab, settings: Settings, dataset: Dataset) -> Lab:
+    """A lake with a day, a trained champion, and the first day's rows landed."""
+    lab.name = dataset.name
+    lab.land_all()
+    model = put_model(lab, dataset, lab.features(dataset))
+    assert make_champion(settings, model) == "1"
+    lab.refs["champion"] = model
+    return lab
+
+
+def test_a_stream_answers_row_by_row_as_the_batch_job_does(ready: Lab, settings: Settings, dataset: Dataset) -> None:
+    batch = read_ref(
+        ready.store, run_score(ready.spark, ready.store, score_request(ready, dataset, ready.refs["champion"], "1"))[0]
+    )
+    drain(ready, settings, dataset)
+    (manifest,) = published(ready, dataset)
+    assert manifest.partition == "batch=000000000" and manifest.details["version"] == "1"
+    assert scored(ready, [manifest]) == sorted(ready.rows(batch).to_pylist(), key=lambda row: row["id"])
+    assert manifest.row_hash == batch.row_hash
+    # A file that lands later is a batch of its own, and nothing is scored twice.
+    ready.land(csv(["50,a,1,on,2024-03-11T01:00:00Z,"]), day=NEXT)
+    drain(ready, settings, dataset)
+    drain(ready, settings, dataset)
+    first, second = published(ready, dataset)
+    assert first == manifest
+    assert [(row["id"], str(row["data_date"])) for row in scored(ready, [second])] == [(50, NEXT)]
+
+
+def test_bad_rows_and_bad_files_do_not_stop_it(ready: Lab, settings: Settings, dataset: Dataset) -> None:
+    ready.land(csv(["60,a,-5,on,,", "61,b,1,maybe,,", "62,c,2,off,,", "ragged"]), day=NEXT, name="a.csv")
+    broken = ready.land("not,the,header\n1,2,3\n", day=NEXT, name="b.csv")
+    drain(ready, settings, dataset)
+    batches = published(ready, dataset)
+    assert [item.rows["rows"] for item in batches] == [12, 1, 0]
+    assert [item.rows["quarantined"] for item in batches] == [0, 3, 0]
+    assert list(batches[2].details["refused"]) == [broken]
+    assert "has no header, or a wrong one" in batches[2].details["refused"][broken]
+    keys = [item.key for item in ready.store.list(f"quarantine/{dataset.name}/") if item.key.endswith(".parquet")]
+    told = {
+        row["id"]: row["reasons"]
+        for row in read_parquet(ready.store, [key for key in keys if "stream-" in key]).to_pylist()
+    }
+    assert told["60"] == ["power: '-5' is below 0"] and "none of on, off" in told["61"][0]
+
+
+def test_the_model_is_followed_between_batches(ready: Lab, settings: Settings, dataset: Dataset) -> None:
+    drain(ready, settings, dataset)
+    features = ready.featurize(dataset)
+    assert make_champion(settings, put_model(ready, dataset, features, rounds=9)) == "2"
+    ready.land(csv(["50,a,1,on,2024-03-11T01:00:00Z,"]), day=NEXT)
+    drain(ready, settings, dataset)
+    assert [item.details["version"] for item in published(ready, dataset)] == ["1", "2"]
+
+
+def test_a_day_before_since_is_left_alone(ready: Lab, settings: Settings, dataset: Dataset) -> None:
+    late = dataset.model_copy(update={"stream": dataset.stream.model_copy(update={"since": date.fromisoformat(NEXT)})})
+    ready.land(csv(["50,a,1,on,2024-03-11T01:00:00Z,"]), day=NEXT)
+    drain(ready, settings, late)
+    assert [row["id"] for row in scored(ready, published(ready, dataset))] == [50]
+
+
+def test_what_is_missing_is_named(lab: Lab, settings: Settings, dataset: Dataset) -> None:
+    lab.name = dataset.name
+    with pytest.raises(DataMissing, match="there is no raw file below"):
+        drain(lab, settings, dataset)
+    lab.land_all()
+    with pytest.raises(Exception, match="no champion yet") as caught:
+        drain(lab, settings, dataset)
+    assert isinstance(explain(caught.value), ServiceUnavailable)
+
+
+@pytest.mark.slow
+def test_a_killed_stream_goes_on_and_publishes_each_row_once(
+    ready: Lab, settings: Settings, dataset: Dataset, s3: Stack, tmp_path: Path
+) -> None:
+    for number in range(6):
+        rows = [f"{100 * (number + 1) + row},a,1,on,2024-03-11T01:00:00Z," for row in range(20)]
+        ready.land(csv(rows), day=NEXT, name=f"{number}.csv")
+    body = dataset.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    (tmp_path / f"{dataset.name}.yaml").write_text(yaml.safe_dump(body))
+    env = {
+        **spark_env(s3),
+        "BOOSTLINE_LAKE": settings.lake,
+        "BOOSTLINE_MLFLOW_URI": settings.mlflow_uri,
+        "BOOSTLINE_DATASETS": str(tmp_path),
+    }
+    command = [str(Path(sys.executable).with_name("spark-submit")), "--master", "local[1]"]
+    command += [str(ROOT / "jobs/score_stream.py"), "--dataset", dataset.name, "--once"]
+    with (tmp_path / "log").open("w") as log:
+        killed = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+        deadline = time.monotonic() + 180
+        while len(published(ready, dataset)) < 2:
+            assert killed.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[-3000:]
+            time.sleep(0.05)
+        for process in [*psutil.Process(killed.pid).children(recursive=True), psutil.Process(killed.pid)]:
+            process.send_signal(signal.SIGKILL)
+        killed.wait(20)
+    done = published(ready, dataset)
+    assert len(done) < 7
+    again = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert again.returncode == 0, again.stderr[-3000:]
+    batches = published(ready, dataset)
+    assert batches[: len(done)] == done
+    assert [item.partition for item in batches] == [f"batch={number:09d}" for number in range(7)]
+    ids = [row["id"] for row in scored(ready, batches)]
+    assert ids == sorted([*range(1, 13), *(100 * (n + 1) + row for n in range(6) for row in range(20))])
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in again.stdout + again.stderr
