@@ -13,7 +13,7 @@ import pytest
 
 from boostline.lake.arrow import read_parquet
 from boostline.lake.features import test_raw_keys as raw_keys
-from boostline.lake.manifest import read_current
+from boostline.lake.manifest import Manifest, read_current
 from boostline.lake.paths import version_folder
 from tests.e2e.conftest import World, days_to, readings, wait_for
 
@@ -101,6 +101,19 @@ def test_a_day_is_scored_by_the_command_once(world: World, first: dict[str, obje
     assert world.cli("score", "meters").code == 2
     wrong = world.cli("score", "meters", "--date", DAY.isoformat(), "--version", "99")
     assert wrong.code == 1 and "meters has no version 99" in wrong.err
+
+
+def test_a_stream_scores_what_is_landed(world: World, first: dict[str, object]) -> None:
+    answer = world.cli("stream", "meters", "--once")
+    assert answer.code == 0, answer.err
+    found = [item.key for item in world.store.list("predictions/meters/stream=") if item.key.endswith("/current.json")]
+    batches = [Manifest.model_validate_json(world.store.get(key)[0]) for key in found]
+    streamed = read_parquet(world.store, [item.key for batch in batches for item in batch.files]).to_pandas()
+    assert len(streamed) == 5 * 288
+    day = streamed[streamed.data_date == DAY].merge(
+        scored(world, first["candidate"]["version"], DAY.isoformat()), on=["day", "meter", "hour"]
+    )
+    assert len(day) == 288 and (day.prediction_x == day.prediction_y).all()
 
 
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", Path("docs/use.md").read_text(), re.DOTALL))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,8 @@ import pytest
 import yaml
 
 from boostline.dataset import Dataset
-from boostline.errors import DataMissing, ServiceUnavailable
+from boostline.errors import DataMissing, ServiceUnavailable, SparkLost
+from boostline.lake import paths
 from boostline.lake.arrow import read_parquet
 from boostline.lake.manifest import Manifest, read_ref
 from boostline.local.layout import Stack, spark_env
@@ -24,7 +26,7 @@ from boostline.settings import Settings
 from boostline.spark.failures import explain
 from boostline.spark.score import run_score
 from boostline.spark.stream import Stream, start_stream
-from tests.spark.lab import Lab, csv, dataset_of
+from tests.spark.lab import GOOD_ROWS, HEADER, Lab, csv, dataset_of
 from tests.spark.model_lab import make_champion, put_model
 from tests.spark.test_score import score_request
 
@@ -127,6 +129,61 @@ def test_what_is_missing_is_named(lab: Lab, settings: Settings, dataset: Dataset
     with pytest.raises(Exception, match="no champion yet") as caught:
         drain(lab, settings, dataset)
     assert isinstance(explain(caught.value), ServiceUnavailable)
+
+
+def test_a_crash_between_publishing_and_committing_publishes_nothing_twice(
+    ready: Lab, settings: Settings, dataset: Dataset
+) -> None:
+    drain(ready, settings, dataset)
+    before = published(ready, dataset)
+    forget_last_commit(ready, dataset)
+    drain(ready, settings, dataset)
+    assert published(ready, dataset) == before
+
+
+def test_messages_are_scored_and_answered(ready: Lab, settings: Settings, dataset: Dataset, kafka: str) -> None:
+    rows, answers = f"{dataset.name}_rows", f"{dataset.name}_answers"
+    stream = dataset.stream.model_copy(update={"source": "kafka", "topic": rows, "answers": answers})
+    dataset = dataset.model_copy(update={"stream": stream})
+    settings = settings.model_copy(update={"kafka": kafka})
+    batch = read_ref(
+        ready.store, run_score(ready.spark, ready.store, score_request(ready, dataset, ready.refs["champion"], "1"))[0]
+    )
+    expected = {row["id"]: row["prediction"] for row in ready.rows(batch).to_pylist()}
+    names = HEADER.split(",")
+    sent = [
+        json.dumps({name: value or None for name, value in zip(names, row.split(","), strict=True)})
+        for row in GOOD_ROWS
+    ]
+    broken = ["{", json.dumps({"id": 70, "power": "much"})]
+    frame = ready.spark.createDataFrame([(text,) for text in [*sent, *broken, sent[0]]], "value string").coalesce(1)
+    frame.write.format("kafka").option("kafka.bootstrap.servers", kafka).option("topic", rows).save()
+    drain(ready, settings, dataset)
+    (manifest,) = published(ready, dataset)
+    assert manifest.inputs == {f"{rows}/0": "0-14"}
+    assert manifest.rows == {"rows": 12, "quarantined": 2, "duplicates": 1}
+    assert {row["id"]: row["prediction"] for row in scored(ready, [manifest])} == expected
+    forget_last_commit(ready, dataset)
+    with pytest.raises(Exception, match="Option.get") as caught:  # SPARK-57438
+        drain(ready, settings, dataset)
+    assert isinstance(explain(caught.value), SparkLost)
+    drain(ready, settings, dataset)
+    assert published(ready, dataset) == [manifest]
+    # The batch was sent twice, which its key and its batch tell.
+    reader = ready.spark.read.format("kafka").option("kafka.bootstrap.servers", kafka).option("subscribe", answers)
+    found = [(row["key"].decode(), json.loads(row["value"])) for row in reader.load().collect()]
+    assert len(found) == 24
+    once = {(key, value["batch"]): value for key, value in found}
+    assert {value["id"]: value["prediction"] for value in once.values()} == pytest.approx(expected)
+    assert {(key, value["model_version"]) for (key, _), value in once.items()} == {
+        (f'{{"id":{number}}}', "1") for number in expected
+    }
+
+
+def forget_last_commit(lab: Lab, dataset: Dataset) -> None:
+    """What a crash after publishing leaves: a batch that the checkpoint does not know to be done."""
+    commits = lab.store.list(paths.checkpoint_folder(dataset.name) + "commits/")
+    lab.store.delete([max((item.key for item in commits), key=lambda key: int(key.rsplit("/", 1)[1]))])
 
 
 @pytest.mark.slow

@@ -67,6 +67,13 @@ _MEANINGS: tuple[tuple[str, type[BoostlineError], str, str], ...] = (
         "Try again when it is up",
     ),
     (
+        # SPARK-57438, in 4.1: the first batch after a crash, once it is done, ends the query.
+        r"KafkaMicroBatchStream\$\.metrics",
+        SparkLost,
+        "Spark cannot tell how far behind Kafka a repeated batch is; the batch itself is done",
+        "The stream starts again and goes on",
+    ),
+    (
         r"OutOfMemoryError|Java heap space",
         SparkLost,
         "a Spark process ran out of memory",

@@ -16,7 +16,6 @@ from boostline.lake.store import Store
 from boostline.settings import Settings
 from boostline.spark.raw import RawFile, inspect_files, parse_json, read_raw
 
-
 _FILE_ROW = "path string, modificationTime timestamp, length bigint, content binary"
 """The columns of Spark's binaryFile source, which a stream has to be told."""
 
