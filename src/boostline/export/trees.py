@@ -70,7 +70,9 @@ def _nodes(tree: dict[str, Any], fields: Sequence[str]) -> Any:
                 element("SimplePredicate", field=name, operator=operator, value=threshold)
                 for operator in ("lessThan", "greaterOrEqual")
             ]
-        for child, test in zip((left, right), tests, strict=True):
+        # An evaluator asks the children in order, so the one that more rows of training went to comes first.
+        both = sorted(zip((left, right), tests, strict=True), key=lambda item: -tree["sum_hessian"][item[0]])
+        for child, test in both:
             made = element("Node", test, id=child)
             node.append(made)
             todo.append((child, made))
