@@ -24,7 +24,10 @@ RAW_CITIES = ["Rome", "ROME ", " Oslo", "Bern, CH", "São Paulo", "İzmir", "<SC
 COLUMNS: dict[str, Any] = {
     "row": {"type": "long"},
     "city": {"type": "string", "clean": ["lower", {"replace": "^rome +inc[.]?$", "by": "rome"}]},
-    "firm": {"type": "string", "clean": ["trim", "lower", {"replace": " (inc|co)[.]?$"}, {"replace": "[0-9]+", "by": "#"}]},
+    "firm": {
+        "type": "string",
+        "clean": ["trim", "lower", {"replace": " (inc|co)[.]?$"}, {"replace": "[0-9]+", "by": "#"}],
+    },
     "plain": {"type": "string"},
     "floors": {"type": "integer"},
     "serial": {"type": "long"},

@@ -6,9 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from boostline.export.elements import apply, constant, element, field, mining_schema
+from boostline.transform import Transform
 
 PREDICTION = "prediction"
 """The target field: the number or the class's name."""
+
+
+def class_names(transform: Transform) -> tuple[str, ...]:
+    """The classes by index, as the model names them; empty for regression."""
+    return transform.classes or (("0", "1") if transform.task == "binary" else ())
 
 
 def target_field(task: str, classes: Sequence[str]) -> Any:
@@ -57,8 +63,9 @@ def class_probabilities(margins: Mapping[str, str]) -> Any:
         margins: Class → the field that holds its margin.
     """
     tables = [
-        element("RegressionTable", element("NumericPredictor", name=margin, coefficient=1), intercept=0,
-                targetCategory=name)  # fmt: skip
+        element(
+            "RegressionTable", element("NumericPredictor", name=margin, coefficient=1), intercept=0, targetCategory=name
+        )
         for name, margin in margins.items()
     ]
     return element("RegressionModel", mining_schema(margins.values(), PREDICTION), probability_outputs(margins),
@@ -68,8 +75,14 @@ def class_probabilities(margins: Mapping[str, str]) -> Any:
 def probability_outputs(classes: Any) -> Any:
     """The probability of each class, by the names of `answer_columns`."""
     fields = [
-        element("OutputField", name=f"probability_{name}", optype="continuous", dataType="double",
-                feature="probability", value=name)  # fmt: skip
+        element(
+            "OutputField",
+            name=f"probability_{name}",
+            optype="continuous",
+            dataType="double",
+            feature="probability",
+            value=name,
+        )
         for name in classes
     ]
     return element("Output", *fields)

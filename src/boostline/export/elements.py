@@ -92,4 +92,6 @@ def derived(name: str, kind: str, expression: Any) -> Any:
 def mining_schema(names: Iterable[str], target: str | None = None) -> Any:
     """The fields that a model reads, and the one that it predicts."""
     fields = [element("MiningField", name=name) for name in names]
-    return element("MiningSchema", *fields, *([element("MiningField", name=target, usageType="target")] if target else []))
+    return element(
+        "MiningSchema", *fields, *([element("MiningField", name=target, usageType="target")] if target else [])
+    )

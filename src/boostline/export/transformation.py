@@ -45,7 +45,9 @@ def data_fields(transform: Transform) -> list[Any]:
 def shared_fields(transform: Transform) -> Iterator[Any]:
     """The derived fields that the features are made from: cleaned texts, numbers and the derived columns in use."""
     used = [name for name in transform.names if name in transform.derived]
-    joined = [source for name in used for source in transform.derived[name].columns if _is_cross(transform.derived[name])]
+    joined = [
+        source for name in used for source in transform.derived[name].columns if _is_cross(transform.derived[name])
+    ]
     counted = [
         source
         for name in used
@@ -85,7 +87,7 @@ def code_field(name: str, transform: Transform, kind: str, unknown: int | None =
     if "long" in kinds and (large := next((value for value in values if digits.search(value)), None)):
         raise NotExportable(
             f"feature {name}: its category {large!r} has more digits than PMML's numbers keep apart",
-            f"Give the column the type string and train again, or export as ubj or json",
+            "Give the column the type string and train again, or export as ubj or json",
         )
     rows = [
         element("row", element("input", text=expressible(value, f"feature {name}")), element("output", text=str(code)))

@@ -43,7 +43,9 @@ def xgboost_pmml(model: Model) -> Open:
     booster, link = learner["gradient_booster"], LINKS.get(info.objective)
     if link is None or booster["name"] != "gbtree":
         what = f"objective {info.objective}" if link is None else f"booster {booster['name']}"
-        raise NotExportable(f"{what} has no PMML form here", f"Export as ubj or json, or train with {' or '.join(LINKS)}")
+        raise NotExportable(
+            f"{what} has no PMML form here", f"Export as ubj or json, or train with {' or '.join(LINKS)}"
+        )
     trees, group = booster["model"]["trees"], booster["model"]["tree_info"]
     bases, chance = _without_trees(model)
     fields = _feature_fields(model)
