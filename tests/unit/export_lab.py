@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from boostline.dataset import Dataset, parse_dataset
-from boostline.dataset.sections import Model as ModelSection
 from boostline.scoring.model_file import Model, ModelInfo
 from boostline.training.data import Rows, feature_columns
 from boostline.training.fit import booster_params, fit
@@ -67,7 +66,7 @@ def export_dataset(task: str, **model: Any) -> Dataset:
         "split": {"kind": "hash"},
         "features": {"categorical": CATEGORICAL, "numeric": NUMERIC, "derived": DERIVED},
         "baseline": {"kind": "tree"},
-        "model": {"rounds": 30, "early_stopping": 0, "params": {"max_depth": 5}} | model,
+        "model": model,
         "gate": {"metric": {"regression": "rmse"}.get(task, "log_loss")},
     }
     return parse_dataset(data)
@@ -123,7 +122,7 @@ def export_transform(dataset: Dataset, fills: dict[str, float]) -> Transform:
         "floors": ["3", "1", "2", "-1"],
         "serial": ["104", "100", "0"],
         "open": flags,
-        "built": ["2020-01-07", "2020-01-01", "2020-01-05", "2020-01-09"],
+        "built": [f"2020-01-{day:02}" for day in range(30, 0, -3)],
         "hour": [str(hour) for hour in (*range(12, 20), *range(9))],
         "day": ["7", "1", "2", "4", "5"],
         "place": [f"{plain}|{floors}|{flag}" for plain in ("a", " a", "a|1") for floors in (1, 2, 5) for flag in flags],
@@ -147,12 +146,13 @@ def export_transform(dataset: Dataset, fills: dict[str, float]) -> Transform:
 
 
 @functools.cache
-def trained(task: str, categorical: str = "native", objective: str | None = None, **params: Any) -> Model:
+def trained(
+    task: str, categorical: str = "native", objective: str | None = None, rounds: int = 12, **params: Any
+) -> Model:
     """A model fitted on such rows, with a signal in every kind of feature."""
-    section = {"rounds": 30, "early_stopping": 0, "categorical": categorical}
-    wanted = {"max_depth": 5, "subsample": 0.9, "objective": objective} | params
+    section = {"rounds": rounds, "early_stopping": 0, "categorical": categorical}
+    wanted = {"max_depth": 6, "subsample": 0.9, "objective": objective} | params
     dataset = export_dataset(task, **section, params={key: value for key, value in wanted.items() if value is not None})
-    assert isinstance(dataset.model, ModelSection)
     transform = export_transform(dataset, {"age": 3.7, "share": -0.1})
     raw = raw_rows(4000, seed=1)
     features, columns = transform.apply(raw), feature_columns(dataset)
