@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -61,6 +64,12 @@ def test_document_predicts_what_the_model_does(kind):
     assert raw.num_rows == 1000
     found = evaluate(pmml_of(model.transform, xgboost_pmml(model)), pmml_rows(raw))
     assert_same(found, model.answer(raw))
+
+
+def test_predictions_do_not_depend_on_the_machines_language():
+    code = "from test_export import *; test_sums_are_exact_to_the_last_bit()"
+    turkish = {"JAVA_TOOL_OPTIONS": "-Duser.language=tr -Duser.country=TR", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=os.environ | turkish, check=True, timeout=300)
 
 
 def test_sums_are_exact_to_the_last_bit():

@@ -128,6 +128,9 @@ def _source(name: str, transform: Transform) -> str:
 def _cleaned(name: str, rules: tuple[dict[str, str] | str, ...]) -> Any:
     def step(value: Any, rule: dict[str, str] | str) -> Any:
         if rule == "lower":
+            # Done first, these two do not depend on the language of the engine's machine; in Turkish they would.
+            for letter, lower in (("I", "i"), ("\u0130", "i\u0307")):
+                value = apply("replace", value, constant(letter, "string"), constant(lower, "string"))
             return apply("lowercase", value)
         if isinstance(rule, dict):
             pattern, by = portable_pattern(rule["replace"]), rule.get("by", "")
