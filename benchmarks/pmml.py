@@ -23,6 +23,7 @@ import xgboost
 from boostline.dataset import load_dataset
 from boostline.export.document import write_document
 from boostline.export.xgboost_model import xgboost_pmml
+from boostline.local.java import find_java
 from boostline.scoring.model_file import Model, ModelInfo
 from boostline.training.data import feature_columns
 from boostline.training.fit import booster_params
@@ -110,7 +111,7 @@ def evaluate(path: Path, raw: pa.Table, expected: Any) -> None:
     import jpype
     from jpmml_evaluator import _classpath
 
-    jpype.startJVM("-Xmx2g", classpath=_classpath([]))
+    jpype.startJVM("-Xmx2g", jvmpath=str(find_java().home / "lib/server/libjvm.so"), classpath=_classpath([]))
     start = time.perf_counter()
     builder = jpype.JClass("org.jpmml.evaluator.LoadingModelEvaluatorBuilder")()
     evaluator = builder.load(jpype.JClass("java.io.File")(str(path))).build()

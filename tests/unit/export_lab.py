@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from boostline.dataset import Dataset, parse_dataset
+from boostline.local.java import find_java
 from boostline.scoring.model_file import Model, ModelInfo
 from boostline.training.data import Rows, feature_columns
 from boostline.training.fit import booster_params, fit
@@ -217,7 +218,8 @@ def start_java() -> None:
     import jpype
     from jpmml_evaluator import _classpath
 
-    jpype.startJVM("-Xmx512m", "-XX:+UseSerialGC", classpath=_classpath([]))
+    library = find_java().home / "lib/server/libjvm.so"
+    jpype.startJVM("-Xmx512m", "-XX:+UseSerialGC", jvmpath=str(library), classpath=_classpath([]))
 
 
 def pmml_of(transform: Transform, model: Any) -> bytes:

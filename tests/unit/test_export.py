@@ -15,8 +15,10 @@ from export_lab import CITIES, evaluate, pmml_of, pmml_rows, raw_rows, trained
 from lxml import etree
 
 from boostline.errors import NotExportable
+from boostline.export.baseline import baseline_pmml
 from boostline.export.document import write_document
 from boostline.export.xgboost_model import LINKS, xgboost_pmml
+from boostline.transform import Transform
 
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 KINDS = {
@@ -112,6 +114,25 @@ def test_threshold_below_or_above_all_probabilities(threshold):
     raw = parity_rows(model, 20)
     found = evaluate(pmml_of(model.transform, xgboost_pmml(model)), pmml_rows(raw))
     assert set(found["prediction"]) == {model.info.classes[int(threshold == 0)]}
+
+
+@pytest.mark.parametrize(
+    "rules", [["trim", "lower"], ["lower", {"replace": "[^a-z]+$", "by": "-"}], ["trim"], []], ids=str
+)
+def test_texts_are_cleaned_as_the_transformation_does(rules):
+    rng = np.random.default_rng(5)
+    letters = np.array(list(" \t\r\nab#AIiİıΣσςßẞǅÀàÉ\u0307\u00a0\u2028\x0b\x1f😀<&\"'-"))
+    texts = ["".join(rng.choice(letters, rng.integers(0, 7))) for _ in range(600)]
+    spec = {"columns": {"t": {"type": "string", "clean": rules}}, "derived": {}, "numeric": {}, "names": ["t"]}
+    basis = trained("regression", rounds=3).transform.model_dump(exclude_unset=True) | spec
+    cleaned = Transform.model_validate(basis | {"categorical": {"t": []}}).clean(pa.table({"t": texts}))["t"]
+    written = [text for text in cleaned.drop_null().unique().to_pylist() if not {"\x0b", "\x1f"} & set(text)]
+    transform = Transform.model_validate(basis | {"categorical": {"t": written[::2]}})
+    wanted = transform.apply(pa.table({"t": texts}))["t"].fill_null(len(written[::2])).to_pylist()
+    body = {"means": {}, "intercept": 0.0, "coefficients": {"t": 1.0}}
+    found = evaluate(pmml_of(transform, baseline_pmml(body, transform, 0.5)), [{"t": text} for text in texts])
+    assert found["prediction"] == wanted
+    assert len(set(wanted)) > 50
 
 
 def test_names_are_escaped_and_kept():
