@@ -14,7 +14,8 @@ BoostlineError
     ├── DataInvalid         a file, a column or too many rows break the contract
     ├── StoreUnsuitable     no conditional writes, no bucket, refused keys
     ├── EnvironmentUnfit    no Java, no jars, a port in use
-    └── ModelRefused        a model file does not match its SHA-256, or cannot be used
+    ├── ModelRefused        a model file does not match its SHA-256, or cannot be used
+    └── NotExportable       a format cannot say exactly what the model does
 """
 
 from __future__ import annotations
@@ -112,6 +113,10 @@ class EnvironmentUnfit(FailError):
 
 class ModelRefused(FailError):
     """A model file does not match its SHA-256, or cannot be used."""
+
+
+class NotExportable(FailError):
+    """A format cannot say exactly what the model does."""
 
 
 def _leaves(cls: type[BoostlineError]) -> list[type[BoostlineError]]:

@@ -47,7 +47,7 @@ def run_baseline(spark: SparkSession, store: Store, request: JobRequest) -> list
         transform = Transform.loads(store.get(transform_key(source))[0])
         rows = _read_rows(spark, store, source, transform)
     tasks = 1 + sum(source.rows[split] for split in ("train", "valid", "test")) // ROWS_PER_TASK
-    model, table = _fit_and_predict(rows, F.col("split") == "train", dataset, transform, tasks)
+    stages, table = _fit_and_predict(rows, F.col("split") == "train", dataset, transform, tasks)
     scored = _by_split(table, dataset, bool(source.details.get("test_is_valid")))
     threshold = 0.5
     if dataset.task == "binary":
@@ -60,7 +60,7 @@ def run_baseline(spark: SparkSession, store: Store, request: JobRequest) -> list
         for name, part in scored.items()
     }
     with step("publish"):
-        row_hash = _write(store, request, table, describe(model, dataset, transform), metrics)
+        row_hash = _write(store, request, table, describe(stages, dataset, transform), metrics)
         details = {"kind": dataset.baseline.kind, "metrics": metrics, "spark": applied_settings(spark)}
         manifest = target.manifest(
             "baseline",
@@ -101,19 +101,19 @@ def _read_rows(spark: SparkSession, store: Store, source: Manifest, transform: T
 
 def _fit_and_predict(
     rows: DataFrame, learn: Column, dataset: Dataset, transform: Transform, tasks: int
-) -> tuple[Any, Any]:
+) -> tuple[list[Any], Any]:
     """Fit on the rows to learn from, in so many tasks, and predict all rows.
 
     Returns:
-        The fitted model; all rows' split, label and prediction as an Arrow table, and date and id of the test rows,
+        The fitted stages, the model last; all rows' split, label and prediction as an Arrow table, and date and id of the test rows,
         which are written.
     """
     *prepare, estimator = build_stages(dataset, transform)
     is_test = F.col("split") == "test"
     keys = [DATA_DATE, *[name for name in rows.columns if name.startswith(ID_PREFIX)]]
     with step("prepare"):
-        prepared = Pipeline(stages=prepare).fit(rows.where(learn).coalesce(tasks)).transform(rows)
-        vectors = prepared.select(*keys, "split", LABEL, VECTOR)
+        prepared = Pipeline(stages=prepare).fit(rows.where(learn).coalesce(tasks))
+        vectors = prepared.transform(rows).select(*keys, "split", LABEL, VECTOR)
         vectors.persist()
     with step("fit"):
         model = estimator.fit(vectors.where(learn).coalesce(tasks))
@@ -129,7 +129,7 @@ def _fit_and_predict(
             .toArrow()
         )
     vectors.unpersist()
-    return model, table
+    return [*prepared.stages, model], table
 
 
 def _by_split(table: Any, dataset: Dataset, test_is_valid: bool) -> dict[str, Scored]:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from pyspark.ml.classification import DecisionTreeClassifier, LogisticRegression
-from pyspark.ml.feature import Imputer, OneHotEncoder, VectorAssembler
+from pyspark.ml.feature import Imputer, ImputerModel, OneHotEncoder, VectorAssembler
 from pyspark.ml.functions import vector_to_array
 from pyspark.ml.regression import DecisionTreeRegressor, LinearRegression
 from pyspark.sql import Column
@@ -46,19 +46,59 @@ def predicted(dataset: Dataset, transform: Transform) -> Column:
     return probability if dataset.task == "multiclass" else F.element_at(probability, 2)
 
 
-def describe(model: Any, dataset: Dataset, transform: Transform) -> dict[str, Any]:
-    """Coefficients by input (and class), or the tree as text; numbers as fitted."""
+def describe(stages: list[Any], dataset: Dataset, transform: Transform) -> dict[str, Any]:
+    """What was learnt, in full: a program can predict from it, see `boostline.export.baseline`.
+
+    Args:
+        stages: Fitted, the model last.
+        dataset: Gives the encoding.
+        transform: Gives the features.
+
+    Returns:
+        `means` of the numeric features, which stand in for missing numbers; coefficients by input (and class), or the
+        tree as text and as `nodes`; numbers as fitted.
+    """
+    *prepared, model = stages
     names = _input_names(dataset, transform)
+    means = [stage.surrogateDF.first().asDict() for stage in prepared if isinstance(stage, ImputerModel)]
+    learnt: dict[str, Any] = {"means": {name: float(value) for found in means for name, value in found.items()}}
     if hasattr(model, "toDebugString"):
         named = re.sub(r"\bfeature (\d+)\b", lambda match: names[int(match[1])], model.toDebugString)
-        return {"tree": named.splitlines()[1:]}
+        return learnt | {"tree": named.splitlines()[1:], "nodes": _nodes(model, names)}
     if not hasattr(model, "coefficientMatrix") or model.numClasses == 2:
-        return {"intercept": float(model.intercept), "coefficients": _by_name(names, model.coefficients.toArray())}
+        coefficients = _by_name(names, model.coefficients.toArray())
+        return learnt | {"intercept": float(model.intercept), "coefficients": coefficients}
     matrix = model.coefficientMatrix.toArray()
-    return {
+    return learnt | {
         "intercept": _by_name(list(transform.classes), model.interceptVector.toArray()),
         "coefficients": {name: _by_name(names, matrix[index]) for index, name in enumerate(transform.classes)},
     }
+
+
+def _nodes(model: Any, names: list[str]) -> list[dict[str, Any]]:
+    """The tree's nodes, the root first; PySpark itself has no face for them.
+
+    A leaf has a `value`, or the `counts` of rows by class. Another has the `input` that it asks, a `left` and a `right`
+    child by index, and what goes left: up to a `threshold`, or one of the `codes`.
+    """
+    classifier, nodes = hasattr(model, "numClasses"), list[dict[str, Any]]()
+    todo: list[tuple[Any, dict[str, Any], str]] = [(model._java_obj.rootNode(), {}, "")]
+    while todo:
+        java, parent, side = todo.pop()
+        parent[side] = len(nodes)
+        if java.subtreeDepth() == 0:
+            counts = [float(count) for count in java.impurityStats().stats()] if classifier else None
+            nodes.append({"counts": counts} if counts else {"value": float(java.prediction())})
+            continue
+        split = java.split()
+        node: dict[str, Any] = {"input": names[split.featureIndex()]}
+        if split.getClass().getSimpleName() == "ContinuousSplit":
+            node["threshold"] = float(split.threshold())
+        else:
+            node["codes"] = sorted(int(code) for code in split.leftCategories())
+        todo += [(java.rightChild(), node, "right"), (java.leftChild(), node, "left")]
+        nodes.append(node)
+    return nodes
 
 
 def _estimator(dataset: Dataset, transform: Transform) -> Any:
