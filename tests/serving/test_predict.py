@@ -215,8 +215,10 @@ def test_metrics_count_what_was_answered(server):
             "errors": server.metric("boostline_request_errors_total", route="predict", status="422"),
             "batch": server.metric("boostline_batch_rows_sum", dataset="binary"),
             "seconds": server.metric("boostline_request_seconds_count", route="predict"),
-            "predictions": server.metric("boostline_prediction_count", dataset="binary", version="1", role="answered"),
-            "sum": server.metric("boostline_prediction_sum", dataset="binary"),
+            "predictions": server.metric(
+                "boostline_prediction_bucket", dataset="binary", version="1", role="answered", le="+Inf"
+            ),
+            "sum": server.metric("boostline_prediction_running_sum", dataset="binary"),
             "low": server.metric("boostline_prediction_bucket", dataset="binary", le="0.5"),
             "classes": server.metric("boostline_predicted_class_total", dataset="multiclass", **{"class": "mid"}),
         }

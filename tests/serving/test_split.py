@@ -64,9 +64,9 @@ def test_the_shadow_is_scored_and_logged_and_never_answered(shadowed, world):
     answer = shadowed.predict("regression", rows, headers={"X-Request-ID": "watched"})
     assert answer.json()["version"] == "1"
     wait_for("the shadow", lambda: shadowed.metric("boostline_shadow_rows_total", dataset="regression") == 200, 20)
-    assert shadowed.metric("boostline_prediction_sum", role="shadow", version="2") == pytest.approx(sums["2"])
-    assert shadowed.metric("boostline_prediction_sum", role="answered", version="1") == pytest.approx(sums["1"])
-    assert shadowed.metric("boostline_prediction_count", role="answered", version="2") == 0
+    assert shadowed.metric("boostline_prediction_running_sum", role="shadow", version="2") == pytest.approx(sums["2"])
+    assert shadowed.metric("boostline_prediction_running_sum", role="answered", version="1") == pytest.approx(sums["1"])
+    assert shadowed.metric("boostline_prediction_bucket", role="answered", version="2", le="+Inf") == 0
     (line,) = [line for line in shadowed.lines() if line["message"] == "shadow"]
     assert line["request"] == "watched" and line["version"] == "2" and line["rows"] == 200
     assert line["mean_difference"] > 0

@@ -16,7 +16,7 @@ from pydantic_core import from_json, to_json
 from boostline.errors import DataInvalid
 from boostline.serving.arrow_stream import read_stream
 from boostline.serving.refusal import Refused
-from boostline.transform import RawColumn, cast_column
+from boostline.transform import RawColumn, arrow_type, cast_column
 
 JSON, ARROW, CSV = "application/json", "application/vnd.apache.arrow.stream", "text/csv"
 CSV_MISSING = ["", "NA"]
@@ -51,6 +51,17 @@ def read_rows(media_type: str, body: bytes, contract: Contract, max_rows: int) -
     )
 
 
+def few_records(body: bytes, most: int) -> list[Any] | None:
+    """The rows of a JSON body of records, as they are, where there are few. Whether they fit is not checked."""
+    try:
+        data = from_json(body, allow_inf_nan=False)
+    except ValueError:
+        return None  # `read_rows` says what is wrong with it
+    records = data.get("records") if isinstance(data, dict) and len(data) == 1 else None
+    few = isinstance(records, list) and len(records) <= most and all(isinstance(row, dict) for row in records)
+    return records if few else None
+
+
 def write_answer(media_type: str, table: Any, head: Mapping[str, str]) -> bytes:
     """A response body.
 
@@ -62,7 +73,7 @@ def write_answer(media_type: str, table: Any, head: Mapping[str, str]) -> bytes:
     import pyarrow as pa
 
     if media_type == JSON:
-        return to_json({**head, "predictions": table.to_pylist()})
+        return write_few(table.to_pylist(), head)
     sink = io.BytesIO()
     if media_type == ARROW:
         with pa.ipc.new_stream(sink, table.schema) as writer:
@@ -75,6 +86,11 @@ def write_answer(media_type: str, table: Any, head: Mapping[str, str]) -> bytes:
         table = table.flatten()
     csv.write_csv(table, sink)
     return sink.getvalue()
+
+
+def write_few(rows: list[dict[str, Any]], head: Mapping[str, str]) -> bytes:
+    """The JSON answer for rows as plain values."""
+    return to_json({**head, "predictions": rows})
 
 
 def _from_json(body: bytes, contract: Contract, max_rows: int) -> tuple[Mapping[str, Any], int]:
@@ -165,6 +181,7 @@ def _from_csv(body: bytes, contract: Contract, max_rows: int) -> tuple[Mapping[s
             parse_options=csv.ParseOptions(newlines_in_values=True),
             convert_options=options,
         )
+        table.column_names  # noqa: B018 (names that are no UTF-8 raise here, not before)
     except (pa.ArrowException, ValueError) as error:
         raise Refused(
             400, f"the body is not CSV: {_first_line(error)}", 'Send UTF-8 with a header line, commas, and " as quotes'
@@ -197,6 +214,8 @@ def _fit(name: str, values: Any, kind: str) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if not isinstance(values, list) and values.type == arrow_type(kind):
+        return values
     if isinstance(values, list):  # JSON of several types: each row is present in one piece
         return pc.coalesce(*[_fit(name, piece, kind) for piece in values])
     if pa.types.is_dictionary(values.type):

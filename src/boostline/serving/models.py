@@ -18,6 +18,7 @@ from boostline.dataset import dataset_files
 from boostline.errors import BoostlineError, RetryError
 from boostline.lake.store import Store
 from boostline.registry.versions import CHAMPION, load_version
+from boostline.scoring.few_rows import FewRows
 from boostline.scoring.model_file import Model
 from boostline.serving.examples import example_row
 from boostline.serving.settings import ServeSettings
@@ -40,6 +41,7 @@ class Served:
     version: str
     sha256: str
     model: Model
+    coder: FewRows
     loaded: float = field(default_factory=time.time)
 
     @property
@@ -145,7 +147,7 @@ class Models:
         model = load_version(self._store, version)
         # A model that cannot score is refused here; and the first request need not wait for the first prediction.
         model.answer(example_row(model), MODEL_THREADS)
-        return Served(version.dataset, alias, version.version, model.info.sha256, model)
+        return Served(version.dataset, alias, version.version, model.info.sha256, model, FewRows(model.transform))
 
     def _tell(self, before: Picture, **changes: Any) -> None:
         """Swap the picture, and log what is new in it."""

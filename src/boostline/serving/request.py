@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from boostline.serving.bodies import ARROW, CSV, JSON
 from boostline.serving.refusal import Refused
@@ -52,11 +53,16 @@ async def read_body(request: Request, settings: ServeSettings) -> bytes:
     chunks, size = [], 0
     try:
         async with asyncio.timeout(settings.timeout_seconds):
-            async for chunk in request.stream():
-                size += len(chunk)
+            more = True
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
                 if size > settings.max_body_bytes:
                     raise _too_large(settings)
-                chunks.append(chunk)
+                more = message.get("more_body", False)
     except TimeoutError:
         raise Refused(
             408,
