@@ -42,7 +42,8 @@ from boostline.local.places import stack_home
 from boostline.registry.versions import CHAMPION, find_version, load_version
 from boostline.scoring.engine import allowed_threads
 from boostline.scoring.model_file import Model
-from boostline.serving.bodies import ARROW, CSV, JSON, write_answer
+from boostline.serving.answers import write_answer
+from boostline.serving.bodies import ARROW, CSV, JSON
 from boostline.settings import Settings
 
 ROUNDS, BLOCK = 20, 200

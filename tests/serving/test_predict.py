@@ -248,7 +248,7 @@ def test_a_request_is_one_line_with_the_version_and_nothing_of_its_rows(server):
         "regression", [row], headers={"X-Request-ID": "my-id.7", "Authorization": "Bearer tell-nobody"}
     )
     assert answer.headers["x-request-id"] == "my-id.7"
-    (line,) = [line for line in server.lines() if line.get("request") == "my-id.7"]
+    line = server.line("my-id.7")
     assert line["version"] == "1" and line["rows"] == 1 and line["status"] == 200 and line["dataset"] == "regression"
     assert "Xanadu" not in server.log.read_text() and "tell-nobody" not in server.log.read_text()
     bad = server.predict("regression", [row], headers={"X-Request-ID": 'x" {injected}'})

@@ -34,7 +34,7 @@ TRANSFORM = Transform(
         "weekday": Derived(weekday="day"),
         "gap": Derived(difference=("power", "load")),
         "share": Derived(ratio=("power", "load")),
-        "pair": Derived(cross=("site", "floors")),
+        "pair": Derived(concat=("site", "floors")),
     },
     categorical={
         "site": ("a", "b"), "floors": ("1", "2"), "hour": ("5", "6"), "pair": ("a|1", "b|2"), "open": ("true",), "day": ("2024-03-10",),

@@ -22,7 +22,15 @@ REMEMBERED = 20_000
 """Values by feature; beyond that all of the feature's are forgotten."""
 EXACT = 2**53
 """Whole numbers up to here are the same as double."""
-_NATURAL = {"string": str, "integer": int, "long": int, "double": float, "boolean": bool, "date": str, "timestamp": str}
+_NATURAL: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "long": (int,),
+    "double": (float, int),
+    "boolean": (bool,),
+    "date": (str,),
+    "timestamp": (str,),
+}
 
 
 class FewRows:
@@ -97,7 +105,7 @@ class FewRows:
     def _natural(self, columns: tuple[str, ...], values: tuple[Any, ...]) -> bool:
         kinds = self._transform.columns
         return all(
-            value is None or type(value) is _NATURAL[kinds[column].type]
+            value is None or type(value) in _NATURAL[kinds[column].type]
             for column, value in zip(columns, values, strict=True)
         )
 

@@ -10,7 +10,8 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import Response
 
-from boostline.serving.bodies import JSON, few_records, read_rows, write_answer, write_few
+from boostline.serving.answers import write_answer, write_few
+from boostline.serving.bodies import JSON, few_records, read_rows
 from boostline.serving.edge import Note
 from boostline.serving.metrics import Metrics
 from boostline.serving.models import MODEL_THREADS, Models, Picture, Served
@@ -40,7 +41,7 @@ def predictor(
         body = await read_body(request, settings)
         limit = settings.max_explain_rows if ask.explain else settings.max_rows
         shadowed = name in settings.shadow
-        scored = None if shadowed else _score_few(served, ask, body)
+        scored = None if shadowed else _score_few(served, ask, body, limit)
         if scored is None:
             try:
                 async with asyncio.timeout(settings.timeout_seconds):
@@ -83,11 +84,11 @@ class _Scored:
     rows: Any = None
 
 
-def _score_few(served: Served, ask: Wanted, body: bytes) -> _Scored | None:
+def _score_few(served: Served, ask: Wanted, body: bytes, limit: int) -> _Scored | None:
     """A few plain JSON rows at once, on the event loop; none where they are more, or ask for more."""
     if len(body) > SMALL_BODY or ask != PLAIN:
         return None
-    records = few_records(body, SMALL_ROWS)
+    records = few_records(body, min(SMALL_ROWS, limit))
     coded = served.coder.code(records) if records else None
     if coded is None:
         return None
@@ -105,7 +106,8 @@ async def _score(workers: Workers, served: Served, ask: Wanted, body: bytes, lim
         for name in reasons.column_names:
             full = full.append_column(name, reasons.column(name))
     written = (ask.answer_type, full, served.head)
-    return _Scored(answer, write_answer(*written) if small else await workers.run(write_answer, *written), rows)
+    few = len(full) <= SMALL_ROWS
+    return _Scored(answer, write_answer(*written) if few else await workers.run(write_answer, *written), rows)
 
 
 def _key(request: Request) -> str | None:
