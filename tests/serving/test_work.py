@@ -14,6 +14,7 @@ from boostline.scoring.few_rows import FewRows
 from boostline.serving.app import create_app
 from boostline.serving.models import Picture, Served
 from boostline.serving.rate import CALLERS, rate_limit
+from boostline.serving.refusal import Refused
 from boostline.serving.settings import ServeSettings
 from boostline.serving.work import Workers
 from tests.serving.conftest import raw_rows
@@ -46,6 +47,19 @@ def test_more_requests_than_may_wait_are_told_to_come_again(served):
     refused = [answer for answer in found if answer.status_code == 503]
     assert all(answer.headers["retry-after"] == "1" for answer in refused)
     assert "2 requests are being scored or wait" in refused[0].json()["error"]
+
+
+def test_bodies_that_fill_the_memory_are_told_to_come_again():
+    workers = Workers(ServeSettings(max_body_bytes=1024))
+    with workers.holding() as hold:
+        for _ in range(8):
+            hold(1024)
+        with pytest.raises(Refused) as caught, workers.holding() as another:
+            another(1)
+        assert caught.value.status == 503 and caught.value.headers == {"Retry-After": "1"}
+    with workers.holding() as hold:
+        hold(8 * 1024)
+    workers.close()
 
 
 def test_scoring_that_takes_too_long_is_given_up(served):

@@ -57,7 +57,7 @@ ROWS = st.fixed_dictionaries(
         "at": st.none() | st.sampled_from(["2024-03-10T05:00:00Z", "2024-03-10 06:59:59", "2024-03-10T07:00:00+01:00"]),
     }
 )
-WRONG = st.sampled_from([True, 1, 1.5, "1.5", "x", 2**60, [], {}, "2024-03-10"])
+WRONG = st.sampled_from([True, 1, 1.5, "1.5", "x", 2**60, 10**400, [], {}, "2024-03-10"])
 
 
 def as_table(rows):

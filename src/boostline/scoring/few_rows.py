@@ -98,7 +98,7 @@ class FewRows:
                         remembered.clear()
                     code = remembered[key] = self._ask(name, columns, values)
                 into[place] = code
-        except (KeyError, TypeError, DataInvalid):  # TypeError: a list or an object is no key
+        except (KeyError, TypeError, OverflowError, DataInvalid):  # a list is no key; a number may be too large for Arrow
             return False
         return True
 

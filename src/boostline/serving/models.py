@@ -117,8 +117,10 @@ class Models:
             except RetryError as error:
                 self._tell(before, datasets=datasets, served=served, registry=error.message)
                 return
-            except (BoostlineError, ValueError) as error:
-                problems[f"{dataset}@{alias}"] = error.message if isinstance(error, BoostlineError) else str(error)
+            except BoostlineError as error:
+                problems[f"{dataset}@{alias}"] = error.message
+            except (ValueError, KeyError) as error:  # a model that cannot be read or scored, whatever is wrong with it
+                problems[f"{dataset}@{alias}"] = f"{type(error).__name__}: {error}"
         served = {key: item for key, item in served.items() if key[0] in datasets}
         self._tell(before, datasets=datasets, served=served, problems=problems, registry="ok", asked=time.time())
 

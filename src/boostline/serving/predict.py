@@ -38,21 +38,12 @@ def predictor(
             raise no_model(picture, name)
         note.dataset, note.version, note.alias = served.dataset, served.version, served.alias
         ask = wanted(request, settings)
-        body = await read_body(request, settings)
-        limit = settings.max_explain_rows if ask.explain else settings.max_rows
-        shadowed = name in settings.shadow
-        scored = None if shadowed else _score_few(served, ask, body, limit)
-        if scored is None:
-            try:
-                async with asyncio.timeout(settings.timeout_seconds):
-                    with workers.admitted():
-                        scored = await _score(workers, served, ask, body, limit)
-            except TimeoutError:
-                text = f"scoring took longer than {settings.timeout_seconds:g} s"
-                raise Refused(503, text, "Send fewer rows in a request") from None
+        challenger = picture.challenger(name) if name in settings.shadow else None
+        with workers.holding() as hold:
+            body = await read_body(request, settings, hold)
+            scored = await _in_time(workers, served, ask, body, settings, challenger is None)
         note.rows = len(scored.answer)
         metrics.scored(served, scored.answer, "answered")
-        challenger = picture.challenger(name) if shadowed else None
         if challenger and challenger is not served:
             shadow.add(challenger, scored.rows, scored.answer, note.request)
         headers = {f"X-Boostline-{key.title()}": value for key, value in served.head.items()}
@@ -94,6 +85,22 @@ def _score_few(served: Served, ask: Wanted, body: bytes, limit: int) -> _Scored 
         return None
     answer = served.model.answer_coded(coded, MODEL_THREADS)
     return _Scored(answer, write_few(answer, served.head))
+
+
+async def _in_time(
+    workers: Workers, served: Served, ask: Wanted, body: bytes, settings: ServeSettings, plain: bool
+) -> _Scored:
+    """Score a request, at once where it is a plain one of a few rows, else in its turn and for a bounded time."""
+    limit = settings.max_explain_rows if ask.explain else settings.max_rows
+    if plain and (scored := _score_few(served, ask, body, limit)):
+        return scored
+    try:
+        async with asyncio.timeout(settings.timeout_seconds):
+            with workers.admitted():
+                return await _score(workers, served, ask, body, limit)
+    except TimeoutError:
+        text = f"scoring took longer than {settings.timeout_seconds:g} s"
+        raise Refused(503, text, "Send fewer rows in a request") from None
 
 
 async def _score(workers: Workers, served: Served, ask: Wanted, body: bytes, limit: int) -> _Scored:
