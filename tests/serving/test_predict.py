@@ -250,6 +250,13 @@ def test_a_request_is_one_line_with_the_version_and_nothing_of_its_rows(server):
     assert answer.headers["x-request-id"] == "my-id.7"
     line = server.line("my-id.7")
     assert line["version"] == "1" and line["rows"] == 1 and line["status"] == 200 and line["dataset"] == "regression"
+    broken = [row | {"size": "Xanadu"}], [row | {"city": ["Xanadu"]}]
+    assert all(server.predict("regression", rows).status_code == 422 for rows in broken)
+    csv_body = "city,floors,built,size,age\nXanadu,1\n"
+    refused = server.client.post(
+        "/v1/models/regression:predict", content=csv_body, headers={"Content-Type": CSV, "X-Request-ID": "csv"}
+    )
+    assert refused.status_code == 400 and "Xanadu" in refused.text and server.line("csv")["status"] == 400
     assert "Xanadu" not in server.log.read_text() and "tell-nobody" not in server.log.read_text()
     bad = server.predict("regression", [row], headers={"X-Request-ID": 'x" {injected}'})
     assert len(bad.headers["x-request-id"]) == 32

@@ -98,7 +98,12 @@ class FewRows:
                         remembered.clear()
                     code = remembered[key] = self._ask(name, columns, values)
                 into[place] = code
-        except (KeyError, TypeError, OverflowError, DataInvalid):  # a list is no key; a number may be too large for Arrow
+        except (
+            KeyError,
+            TypeError,
+            OverflowError,
+            DataInvalid,
+        ):  # a list is no key; a number may be too large for Arrow
             return False
         return True
 

@@ -117,9 +117,7 @@ def _readiness(picture: Picture) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    refused = cast("Refused", error)
-    request.scope["note"].error = refused.message
-    return refusal_response(refused)
+    return refusal_response(cast("Refused", error), request.scope["note"])
 
 
 async def _framework(request: Request, error: Exception) -> Response:

@@ -112,19 +112,28 @@ def _array(name: str, values: list[Any]) -> Any:
     """Values as JSON has them, as Arrow: of one type, or in pieces of one type each."""
     import pyarrow as pa
 
-    kinds = set(map(type, values)) - {type(None)}
-    if kinds - {str, int, float, bool}:
-        row = next(row for row, value in enumerate(values, 1) if isinstance(value, dict | list))
-        raise Refused(422, f"row {row}, column {name}: a list or an object is no value", "Send a text, number or null")
     try:
-        if len(kinds) < 2:
-            return pa.array(values)
-        return [pa.array([value if type(value) is kind else None for value in values]) for kind in kinds]
-    except OverflowError:
-        row = next(row for row, value in enumerate(values, 1) if type(value) is int and not -(2**63) <= value < 2**63)
-        raise Refused(
-            422, f"row {row}, column {name}: the whole number needs more than 64 bits", "Write it as 1.5e30"
-        ) from None
+        found = pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        return _pieces(name, values)
+    if pa.types.is_nested(found.type):
+        return _pieces(name, values)
+    # Arrow takes true among numbers for 1, and only there.
+    return _pieces(name, values) if pa.types.is_floating(found.type) and bool in set(map(type, values)) else found
+
+
+def _pieces(name: str, values: list[Any]) -> list[Any]:
+    import pyarrow as pa
+
+    kinds = set(map(type, values)) - {type(None)}
+    for row, value in enumerate(values, 1):
+        if isinstance(value, dict | list):
+            text = f"row {row}, column {name}: a list or an object is no value"
+            raise Refused(422, text, "Send a text, number or null")
+        if type(value) is int and not -(2**63) <= value < 2**63:
+            text = f"row {row}, column {name}: the whole number needs more than 64 bits"
+            raise Refused(422, text, "Write it as 1.5e30")
+    return [pa.array([value if type(value) is kind else None for value in values]) for kind in kinds]
 
 
 def _from_csv(body: bytes, contract: Contract, max_rows: int) -> tuple[Mapping[str, Any], int]:

@@ -40,8 +40,9 @@ class Note:
     error: str = ""
 
 
-def refusal_response(error: Refused) -> Response:
-    """The answer to a refused request: `{"error", "remedy"}`."""
+def refusal_response(error: Refused, note: Note) -> Response:
+    """The answer to a refused request, `{"error", "remedy"}`; its text is noted unless it may quote a row."""
+    note.error = error.message if error.status not in (400, 422) else ""
     body = json.dumps({"error": error.message, "remedy": error.remedy})
     return Response(body, error.status, error.headers, "application/json")
 
@@ -89,8 +90,7 @@ def edge(
                 admit(scope, note)
             await app(scope, receive, tell)
         except Refused as error:
-            note.error = error.message
-            await refusal_response(error)(scope, receive, tell)
+            await refusal_response(error, note)(scope, receive, tell)
         except Exception as error:  # the framework has answered 500 already
             note.error = type(error).__name__
             log.exception("request %s failed", note.request)

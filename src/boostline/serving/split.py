@@ -61,7 +61,8 @@ class Shadow:
                 found = await self._workers.answer(challenger.model, rows)
                 self._record(challenger, found, answer, request)
             except BoostlineError as error:
-                log.warning("shadow of request %s failed: %s", request, error.message)
+                # Not its text, which may quote a row: the challenger's contract can differ from the champion's.
+                log.warning("shadow of request %s failed: %s", request, type(error).__name__)
             except Exception:  # a challenger that fails must not end the shadow of the others
                 log.exception("shadow of request %s failed", request)
             finally:
