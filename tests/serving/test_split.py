@@ -73,6 +73,8 @@ def test_the_shadow_is_scored_and_logged_and_never_answered(shadowed, world):
     assert shadowed.metric("boostline_shadow_difference_total") == pytest.approx(
         200 * line["mean_difference"], rel=0.01
     )
+    assert shadowed.predict("regression", rows.slice(0, 1)).status_code == 200
+    wait_for("another", lambda: shadowed.metric("boostline_shadow_rows_total", dataset="regression") == 201, 20)
 
 
 def test_a_challenger_that_is_taken_away_leaves_the_champion_to_answer(shared, shadowed, world):

@@ -36,7 +36,7 @@ def create_app(models: Models, settings: ServeSettings, check: Callable[[str | N
     """
     metrics = Metrics(lambda: models.current)
     workers = Workers(settings)
-    shadow = Shadow(workers, metrics, settings.max_rows)
+    shadow = Shadow(workers, metrics, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -143,9 +143,9 @@ class Models:
         held = served.get(key)
         if held and (held.version, held.sha256) == (version.version, version.tags.get(TAG + "sha256")):
             return
-        served[key] = self._load(version, alias, served)
+        served[key] = self._load(version, alias)
 
-    def _load(self, version: Version, alias: str, served: Mapping[tuple[str, str], Served]) -> Served:
+    def _load(self, version: Version, alias: str) -> Served:
         model = load_version(self._store, version)
         # A model that cannot score is refused here; and the first request need not wait for the first prediction.
         model.answer(example_row(model), MODEL_THREADS)

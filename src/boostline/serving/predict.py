@@ -18,7 +18,7 @@ from boostline.serving.models import MODEL_THREADS, Models, Picture, Served
 from boostline.serving.refusal import Refused
 from boostline.serving.request import Wanted, read_body, wanted
 from boostline.serving.settings import ServeSettings
-from boostline.serving.split import Shadow, choose
+from boostline.serving.split import Seen, Shadow, choose
 from boostline.serving.work import SMALL_BODY, SMALL_ROWS, Workers
 
 PLAIN = Wanted(JSON, JSON, False)
@@ -38,14 +38,14 @@ def predictor(
             raise no_model(picture, name)
         note.dataset, note.version, note.alias = served.dataset, served.version, served.alias
         ask = wanted(request, settings)
-        challenger = picture.challenger(name) if name in settings.shadow else None
         with workers.holding() as hold:
             body = await read_body(request, settings, hold)
-            scored = await _in_time(workers, served, ask, body, settings, challenger is None)
+            scored = await _in_time(workers, served, ask, body, settings)
         note.rows = len(scored.answer)
         metrics.scored(served, scored.answer, "answered")
+        challenger = picture.challenger(name) if name in settings.shadow else None
         if challenger and challenger is not served:
-            shadow.add(challenger, scored.rows, scored.answer, note.request)
+            shadow.add(Seen(challenger, ask.body_type, body, scored.answer, note.request))
         headers = {f"X-Boostline-{key.title()}": value for key, value in served.head.items()}
         return Response(scored.content, 200, headers, ask.answer_type)
 
@@ -68,11 +68,10 @@ def no_model(picture: Picture, name: str) -> Refused:
 
 @dataclass(frozen=True)
 class _Scored:
-    """Predictions, the answer's body, and the rows where somebody else needs them."""
+    """Predictions, and the answer's body."""
 
     answer: Any
     content: bytes
-    rows: Any = None
 
 
 def _score_few(served: Served, ask: Wanted, body: bytes, limit: int) -> _Scored | None:
@@ -87,12 +86,10 @@ def _score_few(served: Served, ask: Wanted, body: bytes, limit: int) -> _Scored 
     return _Scored(answer, write_few(answer, served.head))
 
 
-async def _in_time(
-    workers: Workers, served: Served, ask: Wanted, body: bytes, settings: ServeSettings, plain: bool
-) -> _Scored:
+async def _in_time(workers: Workers, served: Served, ask: Wanted, body: bytes, settings: ServeSettings) -> _Scored:
     """Score a request, at once where it is a plain one of a few rows, else in its turn and for a bounded time."""
     limit = settings.max_explain_rows if ask.explain else settings.max_rows
-    if plain and (scored := _score_few(served, ask, body, limit)):
+    if scored := _score_few(served, ask, body, limit):
         return scored
     try:
         async with asyncio.timeout(settings.timeout_seconds):
@@ -114,7 +111,7 @@ async def _score(workers: Workers, served: Served, ask: Wanted, body: bytes, lim
             full = full.append_column(name, reasons.column(name))
     written = (ask.answer_type, full, served.head)
     few = len(full) <= SMALL_ROWS
-    return _Scored(answer, write_answer(*written) if few else await workers.run(write_answer, *written), rows)
+    return _Scored(answer, write_answer(*written) if few else await workers.run(write_answer, *written))
 
 
 def _key(request: Request) -> str | None:
