@@ -6,7 +6,7 @@ Spark did, to 1e-9; a property test holds that.
 
 from __future__ import annotations
 
-from functools import cached_property, reduce
+from functools import cache, cached_property, reduce
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -96,7 +96,8 @@ class Transform(BaseModel):
         """Features of rows that are clean and joined already; see `apply`."""
         import pyarrow as pa
 
-        lacking = [name for name in self.columns if name not in table.column_names]
+        present = set(table.column_names)
+        lacking = [name for name in self.columns if name not in present]
         if lacking:
             raise DataInvalid(
                 f"rows for dataset {self.dataset} lack the column(s) {', '.join(lacking)}",
@@ -148,6 +149,22 @@ def _null_where_empty(text: Any) -> Any:
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
 
+@cache
+def arrow_type(kind: str) -> Any:
+    """The `pyarrow.DataType` of a contract's type."""
+    import pyarrow as pa
+
+    return {
+        "string": pa.string(),
+        "integer": pa.int64(),
+        "long": pa.int64(),
+        "double": pa.float64(),
+        "boolean": pa.bool_(),
+        "date": pa.date32(),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+    }[kind]
+
+
 def cast_column(name: str, values: Any, kind: str) -> Any:
     """A column as the contract's type. NaN and the infinities are missing; a naive timestamp is UTC.
 
@@ -161,15 +178,7 @@ def cast_column(name: str, values: Any, kind: str) -> Any:
     """
     import pyarrow as pa
 
-    target = {
-        "string": pa.string(),
-        "integer": pa.int64(),
-        "long": pa.int64(),
-        "double": pa.float64(),
-        "boolean": pa.bool_(),
-        "date": pa.date32(),
-        "timestamp": pa.timestamp("us", tz="UTC"),
-    }[kind]
+    target = arrow_type(kind)
     if values.type == target and kind != "double":
         return values
     try:

@@ -75,7 +75,16 @@ class Server:
 
     def lines(self) -> list[dict[str, Any]]:
         """What it logged: every line is JSON."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def line(self, request: str) -> dict[str, Any]:
+        """The one line of a request; it is written after the answer."""
+
+        def lines() -> list[dict[str, Any]]:
+            return [line for line in self.lines() if line.get("request") == request and line["message"] == "request"]
+
+        (found,) = wait_for(f"the line of {request}", lines, 10)
+        return found
 
     def model(self, dataset: str) -> dict[str, Any]:
         answer = self.client.get(f"/v1/models/{dataset}")

@@ -53,8 +53,7 @@ def test_a_valid_token_may_ask_and_its_name_is_logged(server):
         "binary", raw_rows("binary", 1), headers={"Authorization": f"Bearer {BOB}", "X-Request-ID": "bobs"}
     )
     assert answer.status_code == 200
-    (line,) = [line for line in server.lines() if line.get("request") == "bobs"]
-    assert line["caller"] == "bob"
+    assert server.line("bobs")["caller"] == "bob"
     assert BOB not in server.log.read_text() and EVE not in server.log.read_text()
 
 

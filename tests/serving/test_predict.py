@@ -215,8 +215,10 @@ def test_metrics_count_what_was_answered(server):
             "errors": server.metric("boostline_request_errors_total", route="predict", status="422"),
             "batch": server.metric("boostline_batch_rows_sum", dataset="binary"),
             "seconds": server.metric("boostline_request_seconds_count", route="predict"),
-            "predictions": server.metric("boostline_prediction_count", dataset="binary", version="1", role="answered"),
-            "sum": server.metric("boostline_prediction_sum", dataset="binary"),
+            "predictions": server.metric(
+                "boostline_prediction_bucket", dataset="binary", version="1", role="answered", le="+Inf"
+            ),
+            "sum": server.metric("boostline_prediction_running_sum", dataset="binary"),
             "low": server.metric("boostline_prediction_bucket", dataset="binary", le="0.5"),
             "classes": server.metric("boostline_predicted_class_total", dataset="multiclass", **{"class": "mid"}),
         }
@@ -246,8 +248,15 @@ def test_a_request_is_one_line_with_the_version_and_nothing_of_its_rows(server):
         "regression", [row], headers={"X-Request-ID": "my-id.7", "Authorization": "Bearer tell-nobody"}
     )
     assert answer.headers["x-request-id"] == "my-id.7"
-    (line,) = [line for line in server.lines() if line.get("request") == "my-id.7"]
+    line = server.line("my-id.7")
     assert line["version"] == "1" and line["rows"] == 1 and line["status"] == 200 and line["dataset"] == "regression"
+    broken = [row | {"size": "Xanadu"}], [row | {"city": ["Xanadu"]}]
+    assert all(server.predict("regression", rows).status_code == 422 for rows in broken)
+    csv_body = "city,floors,built,size,age\nXanadu,1\n"
+    refused = server.client.post(
+        "/v1/models/regression:predict", content=csv_body, headers={"Content-Type": CSV, "X-Request-ID": "csv"}
+    )
+    assert refused.status_code == 400 and "Xanadu" in refused.text and server.line("csv")["status"] == 400
     assert "Xanadu" not in server.log.read_text() and "tell-nobody" not in server.log.read_text()
     bad = server.predict("regression", [row], headers={"X-Request-ID": 'x" {injected}'})
     assert len(bad.headers["x-request-id"]) == 32

@@ -52,9 +52,9 @@ def test_without_a_key_the_request_id_decides_and_the_log_has_the_version(shared
         for i in range(60)
     }
     assert set(found.values()) == {"1", "2"}
-    logged = {line["request"]: (line["version"], line["alias"]) for line in shared.lines() if "alias" in line}
     for request, version in found.items():
-        assert logged[request] == (version, {"1": "champion", "2": "challenger"}[version])
+        line = shared.line(request)
+        assert (line["version"], line["alias"]) == (version, {"1": "champion", "2": "challenger"}[version])
     assert shared.model("regression")["challenger"] == "2"
 
 
@@ -64,15 +64,17 @@ def test_the_shadow_is_scored_and_logged_and_never_answered(shadowed, world):
     answer = shadowed.predict("regression", rows, headers={"X-Request-ID": "watched"})
     assert answer.json()["version"] == "1"
     wait_for("the shadow", lambda: shadowed.metric("boostline_shadow_rows_total", dataset="regression") == 200, 20)
-    assert shadowed.metric("boostline_prediction_sum", role="shadow", version="2") == pytest.approx(sums["2"])
-    assert shadowed.metric("boostline_prediction_sum", role="answered", version="1") == pytest.approx(sums["1"])
-    assert shadowed.metric("boostline_prediction_count", role="answered", version="2") == 0
-    (line,) = [line for line in shadowed.lines() if line["message"] == "shadow"]
+    assert shadowed.metric("boostline_prediction_running_sum", role="shadow", version="2") == pytest.approx(sums["2"])
+    assert shadowed.metric("boostline_prediction_running_sum", role="answered", version="1") == pytest.approx(sums["1"])
+    assert shadowed.metric("boostline_prediction_bucket", role="answered", version="2", le="+Inf") == 0
+    (line,) = wait_for("its line", lambda: [line for line in shadowed.lines() if line["message"] == "shadow"], 10)
     assert line["request"] == "watched" and line["version"] == "2" and line["rows"] == 200
     assert line["mean_difference"] > 0
     assert shadowed.metric("boostline_shadow_difference_total") == pytest.approx(
         200 * line["mean_difference"], rel=0.01
     )
+    assert shadowed.predict("regression", rows.slice(0, 1)).status_code == 200
+    wait_for("another", lambda: shadowed.metric("boostline_shadow_rows_total", dataset="regression") == 201, 20)
 
 
 def test_a_challenger_that_is_taken_away_leaves_the_champion_to_answer(shared, shadowed, world):

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+LARGEST = 3.4028234663852886e38
+"""The largest number of float32."""
+
 
 LARGEST = 3.4028234663852886e38
 """The largest number in single precision."""
@@ -63,6 +66,15 @@ def predict_batches(booster: Any, batches: Iterable[Any], columns: Columns, thre
     return np.concatenate(parts).astype(np.float64) if parts else np.empty(0)
 
 
+def predict_coded(booster: Any, rows: NDArray[np.float64], threads: int) -> NDArray[np.float64]:
+    """Predictions for feature rows that `few_rows` has coded; see `predict_batches`."""
+    import numpy as np
+
+    set_threads(booster, threads)
+    found = booster.inplace_predict(_float32(rows), validate_features=False) if len(rows) else np.empty(0)
+    return found.astype(np.float64)
+
+
 def contributions(booster: Any, rows: Any, columns: Columns, threads: int) -> NDArray[np.float32]:
     """SHAP values of feature rows (a table): shape (rows, features + 1), the bias last, or (rows, classes, …)."""
     import numpy as np
@@ -85,17 +97,20 @@ def set_threads(booster: Any, threads: int) -> None:
 
 
 def _dense(batch: Any, columns: Columns) -> NDArray[np.float32]:
-    """Feature rows as XGBoost takes them without a copy: codes are numbers, what is missing is NaN.
-
-    XGBoost computes in float32. A number beyond that is the largest that it knows: an infinity it would refuse.
-    """
+    """Feature rows as XGBoost takes them without a copy: codes are numbers, what is missing is NaN."""
     import numpy as np
 
     values = np.empty((batch.num_rows, len(columns.names)))
     for index, name in enumerate(columns.names):
         values[:, index] = batch.column(name).to_numpy(zero_copy_only=False)
-    largest = np.finfo(np.float32).max
-    return np.clip(values, -largest, largest, out=values).astype(np.float32)
+    return _float32(values)
+
+
+def _float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """XGBoost computes in float32. A number beyond that is the largest that it knows: an infinity it would refuse."""
+    import numpy as np
+
+    return np.clip(values, -LARGEST, LARGEST, out=values).astype(np.float32)
 
 
 def to_matrix(batch: Any, columns: Columns, threads: int) -> Any:

@@ -17,7 +17,7 @@ from boostline.errors import ModelRefused
 from boostline.lake.manifest import Manifest
 from boostline.lake.store import NotFound, Store
 from boostline.scoring.engine import import_xgboost
-from boostline.scoring.matrix import Columns, contributions, predict_batches
+from boostline.scoring.matrix import Columns, contributions, predict_batches, predict_coded
 from boostline.transform import Transform
 
 if TYPE_CHECKING:
@@ -115,17 +115,37 @@ class Model:
         import numpy as np
         import pyarrow as pa
 
-        found, info = self.predict(raw, threads), self.info
-        names = list(info.answer_columns)
+        codes, numbers = self._decide(self.predict(raw, threads), raw.num_rows)
+        columns = [pa.array(found) for found in numbers]
+        if codes is not None:
+            columns.insert(0, pa.array(self.info.classes, pa.string()).take(pa.array(codes.astype(np.int32))))
+        return pa.table(columns, names=list(self.info.answer_columns))
+
+    def answer_coded(self, rows: NDArray[np.float64], threads: int = 1) -> list[dict[str, Any]]:
+        """The same for a few rows, as plain values: a dict for each row.
+
+        Args:
+            rows: What `few_rows.FewRows` has coded for this model: shape (rows, features).
+            threads: For XGBoost.
+        """
+        codes, numbers = self._decide(predict_coded(self.booster, rows, threads), len(rows))
+        columns: list[list[Any]] = [found.tolist() for found in numbers]
+        if codes is not None:
+            columns.insert(0, [self.info.classes[code] for code in codes.tolist()])
+        names = list(self.info.answer_columns)
+        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+    def _decide(
+        self, found: NDArray[np.float64], rows: int
+    ) -> tuple[NDArray[np.integer[Any]] | None, list[NDArray[np.float64]]]:
+        """The class of each row as its index, none for regression; and the answer's numbers, column by column."""
+        info = self.info
         if info.task == "regression":
-            return pa.table({names[0]: found})
+            return None, [found]
         if info.task == "binary":
-            codes, numbers = (found >= (0.5 if info.threshold is None else info.threshold)).astype(np.int32), [found]
-        else:
-            found = found.reshape(raw.num_rows, len(info.classes))
-            codes, numbers = found.argmax(axis=1).astype(np.int32), list(found.T)
-        prediction = pa.array(info.classes, pa.string()).take(pa.array(codes))
-        return pa.table([prediction, *map(pa.array, numbers)], names=names)
+            return (found >= (0.5 if info.threshold is None else info.threshold)).astype(int), [found]
+        found = found.reshape(rows, len(info.classes))
+        return found.argmax(axis=1), list(found.T)
 
     def explain(self, raw: Any, threads: int = 1) -> Any:
         """Say what each feature added to each row's prediction: exact SHAP values of the trees.

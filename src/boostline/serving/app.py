@@ -36,7 +36,7 @@ def create_app(models: Models, settings: ServeSettings, check: Callable[[str | N
     """
     metrics = Metrics(lambda: models.current)
     workers = Workers(settings)
-    shadow = Shadow(workers, metrics, settings.max_rows)
+    shadow = Shadow(workers, metrics, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -117,9 +117,7 @@ def _readiness(picture: Picture) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    refused = cast("Refused", error)
-    request.scope["note"].error = refused.message
-    return refusal_response(refused)
+    return refusal_response(cast("Refused", error), request.scope["note"])
 
 
 async def _framework(request: Request, error: Exception) -> Response:

@@ -6,19 +6,17 @@ import json
 import logging
 import re
 import time
-import uuid
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any
 
-from limits import RateLimitItemPerSecond
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from boostline.serving.metrics import Metrics
+from boostline.serving.rate import rate_limit
 from boostline.serving.refusal import Refused
 
 log = logging.getLogger("boostline.serving")
@@ -42,8 +40,9 @@ class Note:
     error: str = ""
 
 
-def refusal_response(error: Refused) -> Response:
-    """The answer to a refused request: `{"error", "remedy"}`."""
+def refusal_response(error: Refused, note: Note) -> Response:
+    """The answer to a refused request, `{"error", "remedy"}`; its text is noted unless it may quote a row."""
+    note.error = error.message if error.status not in (400, 422) else ""
     body = json.dumps({"error": error.message, "remedy": error.remedy})
     return Response(body, error.status, error.headers, "application/json")
 
@@ -59,13 +58,12 @@ def edge(
         check: Tells the caller's name from the Authorization header; none where anybody may ask.
         requests_per_second: Of one caller, or of one address where anybody may ask.
     """
-    limiter, limit = MovingWindowRateLimiter(MemoryStorage()), RateLimitItemPerSecond(requests_per_second)
+    limit = rate_limit(requests_per_second)
 
     def admit(scope: Scope, note: Note) -> None:
         note.caller = check(Headers(scope=scope).get("authorization")) if check else ""
         who = note.caller or (scope.get("client") or ("",))[0]
-        if not limiter.hit(limit, who):
-            wait = max(1, round(limiter.get_window_stats(limit, who).reset_time - time.time()))
+        if wait := limit(who):
             raise Refused(
                 429,
                 f"more than {requests_per_second} requests in a second",
@@ -92,8 +90,7 @@ def edge(
                 admit(scope, note)
             await app(scope, receive, tell)
         except Refused as error:
-            note.error = error.message
-            await refusal_response(error)(scope, receive, tell)
+            await refusal_response(error, note)(scope, receive, tell)
         except Exception as error:  # the framework has answered 500 already
             note.error = type(error).__name__
             log.exception("request %s failed", note.request)
@@ -114,7 +111,7 @@ def _log(note: Note, method: str, status: int, seconds: float) -> None:
 def _request_id(scope: Scope) -> str:
     """The caller's own where it is harmless, else a new one."""
     sent = next((value.decode("latin-1") for key, value in scope["headers"] if key == b"x-request-id"), "")
-    return sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+    return sent if REQUEST_ID.fullmatch(sent) else token_hex(16)
 
 
 def _add_header(message: MutableMapping[str, Any], name: str, value: str) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import Counter as Count
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -28,10 +30,10 @@ class Metrics:
 
     def __init__(self, picture: Callable[[], Picture]) -> None:
         self._registry = CollectorRegistry()
-        self._requests = Counter(
+        self._requests = Count(
             "boostline_requests", "Requests answered", ["route", "dataset", "status"], registry=self._registry
         )
-        self._errors = Counter(
+        self._errors = Count(
             "boostline_request_errors", "Requests refused or failed", ["route", "status"], registry=self._registry
         )
         self._seconds = Histogram(
@@ -41,13 +43,13 @@ class Metrics:
         self._rows = Histogram(
             "boostline_batch_rows", "Rows of a request", ["dataset"], buckets=ROWS, registry=self._registry
         )
-        self.shadow_dropped = Counter(
+        self.shadow_dropped = Count(
             "boostline_shadow_dropped", "Requests not shadowed, too many waited", ["dataset"], registry=self._registry
         )
-        self.shadow_rows = Counter(
+        self.shadow_rows = Count(
             "boostline_shadow_rows", "Rows that the challenger scored unseen", ["dataset"], registry=self._registry
         )
-        self.shadow_difference = Counter(
+        self.shadow_difference = Count(
             "boostline_shadow_difference",
             "Sum over those rows: distance of number or probability from the champion's; multiclass: other class",
             ["dataset"],
@@ -69,11 +71,11 @@ class Metrics:
 
         Args:
             served: The model that made them.
-            answer: What `Model.answer` gave.
+            answer: What `Model.answer` gave, or `Model.answer_coded`.
             role: `answered` or `shadow`.
         """
         if role == "answered":
-            self._rows.labels(served.dataset).observe(answer.num_rows)
+            self._rows.labels(served.dataset).observe(len(answer))
         self._predictions.add(served, answer, role)
 
     def text(self) -> bytes:
@@ -96,23 +98,23 @@ class _Predictions(Collector):
     def add(self, served: Served, answer: Any, role: str) -> None:
         """Count the predictions of one request."""
         import numpy as np
-        import pyarrow.compute as pc
 
         labels, task = (served.dataset, served.version, role), served.model.info.task
+        few, name = isinstance(answer, list), "probability" if task == "binary" else "prediction"
+        values: Any = [row[name] for row in answer] if few else answer.column(name)
         if task == "multiclass":
-            counts = {item["values"]: item["counts"] for item in pc.value_counts(answer.column(0)).to_pylist()}
+            counts = Counter(values if few else values.to_pylist())
             with self._lock:
-                for name, count in counts.items():
-                    self._classes[*labels, name] = self._classes.get((*labels, name), 0) + count
+                for kind, count in counts.items():
+                    self._classes[*labels, kind] = self._classes.get((*labels, kind), 0) + count
             return
         bounds = PROBABILITY if task == "binary" else NUMBER
-        values = answer.column("probability" if task == "binary" else "prediction").to_numpy()
-        if len(values) == 1:
-            value = float(values[0])
-            places, total = {bisect_left(bounds, value): 1}, value
+        if few:
+            places, total = Counter(bisect_left(bounds, value) for value in values), sum(values)
         else:
-            hit, times = np.unique(np.searchsorted(bounds, values), return_counts=True)
-            places, total = dict(zip(hit.tolist(), times.tolist(), strict=True)), float(values.sum())
+            numbers = values.to_numpy()
+            hit, times = np.unique(np.searchsorted(bounds, numbers), return_counts=True)
+            places, total = Counter(dict(zip(hit.tolist(), times.tolist(), strict=True))), float(numbers.sum())
         with self._lock:
             _, buckets, before = self._numbers.setdefault(labels, (bounds, [0] * (len(bounds) + 1), 0.0))
             for place, count in places.items():
@@ -126,6 +128,10 @@ class _Predictions(Collector):
             "Numbers, or probabilities of the second class",
             labels=["dataset", "version", "role"],
         )
+        # A histogram with buckets below 0 has no sum of its own, and a counter may not fall.
+        sums = GaugeMetricFamily(
+            "boostline_prediction_running_sum", "Sum of those", labels=["dataset", "version", "role"]
+        )
         classes = CounterMetricFamily(
             "boostline_predicted_class", "Rows by predicted class", labels=["dataset", "version", "role", "class"]
         )
@@ -135,11 +141,11 @@ class _Predictions(Collector):
                 for bound, count in zip([*map(str, bounds), "+Inf"], buckets, strict=True):
                     running += count
                     cumulative.append((bound, running))
-                numbers.add_metric(labels, cumulative, total)
+                numbers.add_metric(labels, cumulative, None)
+                sums.add_metric(labels, total)
             for key, count in self._classes.items():
                 classes.add_metric(key, count)
-        yield numbers
-        yield classes
+        yield from (numbers, sums, classes)
 
 
 class _ModelAge(Collector):

@@ -18,6 +18,7 @@ from boostline.dataset import dataset_files
 from boostline.errors import BoostlineError, RetryError
 from boostline.lake.store import Store
 from boostline.registry.versions import CHAMPION, load_version
+from boostline.scoring.few_rows import FewRows
 from boostline.scoring.model_file import Model
 from boostline.serving.examples import example_row
 from boostline.serving.settings import ServeSettings
@@ -40,6 +41,7 @@ class Served:
     version: str
     sha256: str
     model: Model
+    coder: FewRows
     loaded: float = field(default_factory=time.time)
 
     @property
@@ -115,8 +117,10 @@ class Models:
             except RetryError as error:
                 self._tell(before, datasets=datasets, served=served, registry=error.message)
                 return
-            except (BoostlineError, ValueError) as error:
-                problems[f"{dataset}@{alias}"] = error.message if isinstance(error, BoostlineError) else str(error)
+            except BoostlineError as error:
+                problems[f"{dataset}@{alias}"] = error.message
+            except (ValueError, KeyError) as error:  # a model that cannot be read or scored, whatever is wrong with it
+                problems[f"{dataset}@{alias}"] = f"{type(error).__name__}: {error}"
         served = {key: item for key, item in served.items() if key[0] in datasets}
         self._tell(before, datasets=datasets, served=served, problems=problems, registry="ok", asked=time.time())
 
@@ -139,13 +143,13 @@ class Models:
         held = served.get(key)
         if held and (held.version, held.sha256) == (version.version, version.tags.get(TAG + "sha256")):
             return
-        served[key] = self._load(version, alias, served)
+        served[key] = self._load(version, alias)
 
-    def _load(self, version: Version, alias: str, served: Mapping[tuple[str, str], Served]) -> Served:
+    def _load(self, version: Version, alias: str) -> Served:
         model = load_version(self._store, version)
         # A model that cannot score is refused here; and the first request need not wait for the first prediction.
         model.answer(example_row(model), MODEL_THREADS)
-        return Served(version.dataset, alias, version.version, model.info.sha256, model)
+        return Served(version.dataset, alias, version.version, model.info.sha256, model, FewRows(model.transform))
 
     def _tell(self, before: Picture, **changes: Any) -> None:
         """Swap the picture, and log what is new in it."""

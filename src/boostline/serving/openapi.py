@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from boostline import __version__
-from boostline.serving.bodies import ARROW, CSV, JSON, write_answer
+from boostline.serving.answers import write_answer
+from boostline.serving.bodies import ARROW, CSV, JSON
 from boostline.serving.examples import example_row, example_values
 from boostline.serving.models import MODEL_THREADS, Picture, Served
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import Response
 
-from boostline.serving.bodies import read_rows, write_answer
+from boostline.serving.answers import write_answer, write_few
+from boostline.serving.bodies import JSON, few_records, read_rows
 from boostline.serving.edge import Note
 from boostline.serving.metrics import Metrics
 from boostline.serving.models import MODEL_THREADS, Models, Picture, Served
 from boostline.serving.refusal import Refused
 from boostline.serving.request import Wanted, read_body, wanted
 from boostline.serving.settings import ServeSettings
-from boostline.serving.split import Shadow, choose
-from boostline.serving.work import SMALL_BODY, Workers
+from boostline.serving.split import Seen, Shadow, choose
+from boostline.serving.work import SMALL_BODY, SMALL_ROWS, Workers
+
+PLAIN = Wanted(JSON, JSON, False)
 
 
 def predictor(
@@ -34,21 +38,16 @@ def predictor(
             raise no_model(picture, name)
         note.dataset, note.version, note.alias = served.dataset, served.version, served.alias
         ask = wanted(request, settings)
-        body = await read_body(request, settings)
-        try:
-            async with asyncio.timeout(settings.timeout_seconds):
-                with workers.admitted():
-                    rows, answer, content = await _score(workers, served, ask, body, settings)
-        except TimeoutError:
-            text = f"scoring took longer than {settings.timeout_seconds:g} s"
-            raise Refused(503, text, "Send fewer rows in a request") from None
-        note.rows = rows.num_rows
-        metrics.scored(served, answer, "answered")
+        with workers.holding() as hold:
+            body = await read_body(request, settings, hold)
+            scored = await _in_time(workers, served, ask, body, settings)
+        note.rows = len(scored.answer)
+        metrics.scored(served, scored.answer, "answered")
         challenger = picture.challenger(name) if name in settings.shadow else None
         if challenger and challenger is not served:
-            shadow.add(challenger, rows, answer, note.request)
+            shadow.add(Seen(challenger, ask.body_type, body, scored.answer, note.request))
         headers = {f"X-Boostline-{key.title()}": value for key, value in served.head.items()}
-        return Response(content, 200, headers, ask.answer_type)
+        return Response(scored.content, 200, headers, ask.answer_type)
 
     return predict
 
@@ -67,14 +66,43 @@ def no_model(picture: Picture, name: str) -> Refused:
     return Refused(503, f"{shown} has no model yet: {why}", "Train and promote one; it is served within seconds")
 
 
-async def _score(
-    workers: Workers, served: Served, ask: Wanted, body: bytes, settings: ServeSettings
-) -> tuple[Any, Any, bytes]:
-    """The rows of a request, their answers, and the answer's body."""
-    model = served.model
+@dataclass(frozen=True)
+class _Scored:
+    """Predictions, and the answer's body."""
+
+    answer: Any
+    content: bytes
+
+
+def _score_few(served: Served, ask: Wanted, body: bytes, limit: int) -> _Scored | None:
+    """A few plain JSON rows at once, on the event loop; none where they are more, or ask for more."""
+    if len(body) > SMALL_BODY or ask != PLAIN:
+        return None
+    records = few_records(body, min(SMALL_ROWS, limit))
+    coded = served.coder.code(records) if records else None
+    if coded is None:
+        return None
+    answer = served.model.answer_coded(coded, MODEL_THREADS)
+    return _Scored(answer, write_few(answer, served.head))
+
+
+async def _in_time(workers: Workers, served: Served, ask: Wanted, body: bytes, settings: ServeSettings) -> _Scored:
+    """Score a request, at once where it is a plain one of a few rows, else in its turn and for a bounded time."""
     limit = settings.max_explain_rows if ask.explain else settings.max_rows
+    if scored := _score_few(served, ask, body, limit):
+        return scored
+    try:
+        async with asyncio.timeout(settings.timeout_seconds):
+            with workers.admitted():
+                return await _score(workers, served, ask, body, limit)
+    except TimeoutError:
+        text = f"scoring took longer than {settings.timeout_seconds:g} s"
+        raise Refused(503, text, "Send fewer rows in a request") from None
+
+
+async def _score(workers: Workers, served: Served, ask: Wanted, body: bytes, limit: int) -> _Scored:
+    model, small = served.model, len(body) <= SMALL_BODY
     arguments = (ask.body_type, body, model.transform.columns, limit)
-    small = len(body) <= SMALL_BODY
     rows = read_rows(*arguments) if small else await workers.run(read_rows, *arguments)
     answer = full = await workers.answer(model, rows)
     if ask.explain:
@@ -82,7 +110,8 @@ async def _score(
         for name in reasons.column_names:
             full = full.append_column(name, reasons.column(name))
     written = (ask.answer_type, full, served.head)
-    return rows, answer, write_answer(*written) if small else await workers.run(write_answer, *written)
+    few = len(full) <= SMALL_ROWS
+    return _Scored(answer, write_answer(*written) if few else await workers.run(write_answer, *written))
 
 
 def _key(request: Request) -> str | None:

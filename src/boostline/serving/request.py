@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from boostline.serving.bodies import ARROW, CSV, JSON
 from boostline.serving.refusal import Refused
@@ -43,8 +45,13 @@ def wanted(request: Request, settings: ServeSettings) -> Wanted:
     return Wanted(sent, _answer_type(request.headers.get("accept", "")), explain == "true")
 
 
-async def read_body(request: Request, settings: ServeSettings) -> bytes:
+async def read_body(request: Request, settings: ServeSettings, hold: Callable[[int], None]) -> bytes:
     """All of the body; counted while it comes, so a false Content-Length or none gains nothing.
+
+    Args:
+        request: The request.
+        settings: Largest size, and time.
+        hold: Told of each part's size; may refuse it.
 
     Raises:
         Refused: 413 where it is too large, 408 where it does not end in time.
@@ -52,11 +59,17 @@ async def read_body(request: Request, settings: ServeSettings) -> bytes:
     chunks, size = [], 0
     try:
         async with asyncio.timeout(settings.timeout_seconds):
-            async for chunk in request.stream():
-                size += len(chunk)
+            more = True
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunks.append(message.get("body", b""))
+                hold(len(chunks[-1]))
+                size += len(chunks[-1])
                 if size > settings.max_body_bytes:
                     raise _too_large(settings)
-                chunks.append(chunk)
+                more = message.get("more_body", False)
     except TimeoutError:
         raise Refused(
             408,

@@ -17,6 +17,8 @@ SMALL_ROWS = 16
 """So few rows are scored at once on the event loop: handing them to a thread would take longer than scoring them."""
 SMALL_BODY = 8 * 1024
 """The same for reading a body, in bytes."""
+BODIES = 8
+"""The bodies of all requests together may take as much memory as so many of the largest."""
 PART_ROWS = 1_000
 """A batch is cut into parts of at least so many rows, one for each thread."""
 
@@ -32,6 +34,7 @@ class Workers:
         self._threads = settings.threads
         self._limit = settings.threads + settings.max_waiting
         self._inside = 0
+        self._bytes, self._most_bytes = 0, BODIES * settings.max_body_bytes
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="score")
 
     @contextmanager
@@ -53,6 +56,27 @@ class Workers:
             yield
         finally:
             self._inside -= 1
+
+    @contextmanager
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """What counts a body's bytes while they are held in memory, those of all requests together.
+
+        Raises:
+            Refused: 503, other bodies fill what there is.
+        """
+        own = 0
+
+        def hold(size: int) -> None:
+            nonlocal own
+            own += size
+            self._bytes += size
+            if self._bytes > self._most_bytes:
+                raise Refused(503, "too many large bodies at one time", "Try again in a second", {"Retry-After": "1"})
+
+        try:
+            yield hold
+        finally:
+            self._bytes -= own
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function in a thread. What is cancelled before it began is never called."""

@@ -1,0 +1,114 @@
+"""Bounds of the work itself: how much at once, for how long, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from boostline.scoring.few_rows import FewRows
+from boostline.serving.app import create_app
+from boostline.serving.models import Picture, Served
+from boostline.serving.rate import CALLERS, rate_limit
+from boostline.serving.refusal import Refused
+from boostline.serving.settings import ServeSettings
+from boostline.serving.work import Workers
+from tests.serving.conftest import raw_rows
+
+
+@pytest.fixture(scope="module")
+def served(world):
+    model = world.model("binary")
+    return Served("binary", "champion", "1", model.info.sha256, model, FewRows(model.transform))
+
+
+def answers(served, settings, count):
+    """Several large requests at the same time, to the application itself."""
+    picture = Picture(("binary",), {("binary", "champion"): served}, registry="ok")
+    app = create_app(SimpleNamespace(current=picture), settings, None)
+    body = json.dumps({"columns": raw_rows("binary", 20_000).to_pydict()}, default=str).encode()
+
+    async def ask():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+            headers = {"Content-Type": "application/json"}
+            calls = [client.post("/v1/models/binary:predict", content=body, headers=headers) for _ in range(count)]
+            return await asyncio.gather(*calls)
+
+    return asyncio.run(ask())
+
+
+def test_more_requests_than_may_wait_are_told_to_come_again(served):
+    found = answers(served, ServeSettings(threads=1, max_waiting=1), 5)
+    assert sorted(answer.status_code for answer in found) == [200, 200, 503, 503, 503]
+    refused = [answer for answer in found if answer.status_code == 503]
+    assert all(answer.headers["retry-after"] == "1" for answer in refused)
+    assert "2 requests are being scored or wait" in refused[0].json()["error"]
+
+
+def test_bodies_that_fill_the_memory_are_told_to_come_again():
+    workers = Workers(ServeSettings(max_body_bytes=1024))
+    with workers.holding() as hold:
+        for _ in range(8):
+            hold(1024)
+        with pytest.raises(Refused) as caught, workers.holding() as another:
+            another(1)
+        assert caught.value.status == 503 and caught.value.headers == {"Retry-After": "1"}
+    with workers.holding() as hold:
+        hold(8 * 1024)
+    workers.close()
+
+
+def test_scoring_that_takes_too_long_is_given_up(served):
+    (answer,) = answers(served, ServeSettings(timeout_seconds=0.001), 1)
+    assert answer.status_code == 503 and "took longer than 0.001 s" in answer.json()["error"]
+
+
+def test_parts_of_a_batch_are_the_batch(served):
+    rows = raw_rows("binary", 4_321)
+
+    async def score(threads):
+        workers = Workers(ServeSettings(threads=threads))
+        try:
+            return await workers.answer(served.model, rows)
+        finally:
+            workers.close()
+
+    assert asyncio.run(score(4)).equals(served.model.answer(rows))
+
+
+def test_what_was_given_up_before_it_began_is_never_done():
+    done = []
+
+    async def give_up():
+        workers = Workers(ServeSettings(threads=1))
+        first = asyncio.create_task(workers.run(time.sleep, 0.2))
+        second = asyncio.create_task(workers.run(done.append, 1))
+        await asyncio.sleep(0)
+        second.cancel()
+        await first
+        workers.close()
+
+    asyncio.run(give_up())
+    assert not done
+
+
+def test_a_limit_lets_one_seconds_requests_through_and_fills_up_again():
+    now = [0.0]
+    wait = rate_limit(5, clock=lambda: now[0])
+    assert [wait("ann") for _ in range(7)] == [0, 0, 0, 0, 0, 1, 1]
+    assert wait("bob") == 0
+    now[0] = 0.41
+    assert [wait("ann") for _ in range(3)] == [0, 0, 1]
+    now[0] = 100
+    assert [wait("ann") for _ in range(6)] == [0, 0, 0, 0, 0, 1]
+
+
+def test_a_limit_forgets_those_who_asked_long_ago():
+    wait = rate_limit(1, clock=lambda: 0.0)
+    assert [wait("first"), wait("first")] == [0, 1]
+    assert not any(wait(str(number)) for number in range(CALLERS))
+    assert wait("first") == 0

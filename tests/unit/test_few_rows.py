@@ -1,0 +1,110 @@
+"""Rows coded one by one, beside the transformation of the same rows as a table."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from boostline.dataset.sections import Derived
+from boostline.errors import DataInvalid
+from boostline.scoring.few_rows import FewRows
+from boostline.transform import RawColumn, Transform
+
+TRANSFORM = Transform(
+    format=1,
+    dataset="meters",
+    task="regression",
+    date="2024-03-10",
+    columns={
+        "site": RawColumn(type="string", clean=("trim", "lower", {"replace": "[0-9]+$", "by": ""})),
+        "floors": RawColumn(type="integer", clean=()),
+        "power": RawColumn(type="double", clean=()),
+        "load": RawColumn(type="double", clean=()),
+        "open": RawColumn(type="boolean", clean=()),
+        "day": RawColumn(type="date", clean=()),
+        "at": RawColumn(type="timestamp", clean=()),
+    },
+    derived={
+        "hour": Derived(hour="at"),
+        "weekday": Derived(weekday="day"),
+        "gap": Derived(difference=("power", "load")),
+        "share": Derived(ratio=("power", "load")),
+        "pair": Derived(concat=("site", "floors")),
+    },
+    categorical={
+        "site": ("a", "b"), "floors": ("1", "2"), "hour": ("5", "6"), "pair": ("a|1", "b|2"), "open": ("true",), "day": ("2024-03-10",),
+    },
+    numeric={"power": None, "load": 7.5, "weekday": None, "gap": -1.0, "share": None},
+    names=("site", "floors", "hour", "power", "load", "weekday", "gap", "share", "pair", "open", "day"),
+    label="label",
+    classes=(),
+)  # fmt: skip
+
+NUMBERS = st.one_of(st.floats(allow_nan=False), st.integers(-(2**53), 2**53), st.just(float("inf")))
+ROWS = st.fixed_dictionaries(
+    {
+        "site": st.none() | st.sampled_from([" A1", "b", "B22 ", "", "zebra", "İ"]) | st.text(max_size=5),
+        "floors": st.none() | st.integers(-3, 3) | st.integers(-(2**53), 2**53),
+        "power": st.none() | NUMBERS,
+        "load": st.none() | NUMBERS | st.just(0.0),
+        "open": st.none() | st.booleans(),
+        "day": st.none() | st.sampled_from(["2024-03-10", "2024-03-11"]),
+        "at": st.none() | st.sampled_from(["2024-03-10T05:00:00Z", "2024-03-10 06:59:59", "2024-03-10T07:00:00+01:00"]),
+    }
+)
+WRONG = st.sampled_from([True, 1, 1.5, "1.5", "x", 2**60, 10**400, [], {}, "2024-03-10"])
+
+
+def as_table(rows):
+    """The features by way of Arrow, NaN for what is missing."""
+    table = TRANSFORM.apply(pa.table({name: pa.array([row[name] for row in rows]) for name in TRANSFORM.columns}))
+    return np.column_stack([table.column(name).to_numpy().astype(float) for name in TRANSFORM.names])
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(ROWS, min_size=1, max_size=4))
+def test_rows_are_coded_as_the_transformation_does(rows):
+    coder = FewRows(TRANSFORM)
+    for _ in range(2):  # the second time from memory
+        np.testing.assert_array_equal(coder.code(rows), as_table(rows))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(ROWS, st.sampled_from(sorted(TRANSFORM.columns)), WRONG)
+def test_a_value_of_another_type_is_left_to_the_casts(row, name, value):
+    coder = FewRows(TRANSFORM)
+    coder.code([row])
+    changed = row | {name: value}
+    coded = coder.code([changed])
+    if coded is None:
+        return
+    try:
+        expected = as_table([changed])
+    except (DataInvalid, pa.ArrowException) as error:
+        raise AssertionError("coded what the transformation refuses") from error
+    np.testing.assert_array_equal(coded, expected)
+
+
+@pytest.mark.parametrize(
+    "change", [{"floors": True}, {"floors": 1.0}, {"open": 1}, {"site": 7}, {"power": "1"}, {"day": []}]
+)
+def test_other_types_need_a_table(change):
+    row = {"site": "a", "floors": 1, "power": 1.0, "load": 1, "open": True, "day": "2024-03-10", "at": None}
+    coder = FewRows(TRANSFORM)
+    assert coder.code([row]) is not None
+    assert coder.code([row | change]) is None
+    assert coder.code([{"site": "a"}]) is None
+
+
+def test_what_is_remembered_has_a_bound(monkeypatch):
+    monkeypatch.setattr("boostline.scoring.few_rows.REMEMBERED", 3)
+    coder = FewRows(TRANSFORM)
+    row = json.loads('{"floors": 1, "power": 1.0, "load": 1, "open": true, "day": null, "at": null}')
+    for number in range(10):
+        assert coder.code([row | {"site": f"x{number}y"}]) is not None
+    assert max(len(remembered) for *_, remembered in coder._others) <= 3
