@@ -24,7 +24,7 @@ from boostline.dataset import load_dataset
 from boostline.export.document import write_document
 from boostline.export.xgboost_model import xgboost_pmml
 from boostline.local.java import find_java
-from boostline.scoring.model_file import Model, ModelInfo
+from boostline.scoring.model_file import INFO, TRANSFORM, UBJ, Model, ModelInfo
 from boostline.training.data import feature_columns
 from boostline.training.fit import booster_params
 from boostline.transform import Transform, needed_columns
@@ -78,13 +78,15 @@ def train(rounds: int, depth: int) -> Model:
     matrix = xgboost.QuantileDMatrix(features, label=label, feature_names=columns.names, feature_types=columns.types)
     params = booster_params(dataset, [], 2) | {"max_depth": depth}
     booster = xgboost.train(params, matrix, rounds)
+    ubj = bytes(booster.save_raw("ubj"))
     info = ModelInfo(
         dataset=dataset.name, task=dataset.task, date="2013-03-31", fingerprint="", data_fingerprint="", params={},
-        sha256=hashlib.sha256(booster.save_raw("ubj")).hexdigest(), objective=params["objective"], rounds=rounds,
+        sha256=hashlib.sha256(ubj).hexdigest(), objective=params["objective"], rounds=rounds,
         threshold=0.4, classes=["0", "1"], features=dict(zip(columns.names, columns.types, strict=True)), metrics={},
         learning_curve={}, importance=[], versions={},
     )  # fmt: skip
-    return Model(info, transform, booster)
+    files = {UBJ: ubj, INFO: info.model_dump_json().encode(), TRANSFORM: transform.dumps()}
+    return Model(info, transform, booster, files)
 
 
 def raw_rows(transform: Transform, rows: int, seed: int) -> pa.Table:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from secrets import token_hex
 
 import httpx
+import hypothesis
 import pytest
 
 from boostline.lake.store import Store
@@ -20,6 +21,10 @@ from boostline.local.ports import free_ports
 from boostline.local.services import S3
 from boostline.local.stack import running_stack
 from boostline.settings import Settings
+
+# A slow moment of the machine is no failure.
+hypothesis.settings.register_profile("boostline", deadline=None)
+hypothesis.settings.load_profile("boostline")
 
 # Whoever starts the tests in the background has Ctrl-C ignored, by them and by all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from boostline.dataset import Dataset, parse_dataset
 from boostline.local.java import find_java
-from boostline.scoring.model_file import Model, ModelInfo
+from boostline.scoring.model_file import INFO, TRANSFORM, UBJ, Model, ModelInfo
 from boostline.training.data import Rows, feature_columns
 from boostline.training.fit import booster_params, fit
 from boostline.transform import Transform, needed_columns
@@ -172,7 +172,8 @@ def trained(
         features=dict(zip(columns.names, columns.types, strict=True)), metrics={}, learning_curve=curve, importance=[],
         versions={},
     )  # fmt: skip
-    return Model(info, transform, booster)
+    files = {UBJ: ubj, INFO: info.model_dump_json().encode(), TRANSFORM: transform.dumps()}
+    return Model(info, transform, booster, files)
 
 
 def _label(task: str, features: pa.Table, objective: str | None) -> Any:

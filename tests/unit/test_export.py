@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -95,7 +96,7 @@ def test_rows_cover_what_may_go_wrong():
 
 
 def with_threshold(model, threshold):
-    return type(model)(model.info.model_copy(update={"threshold": threshold}), model.transform, model.booster)
+    return replace(model, info=model.info.model_copy(update={"threshold": threshold}))
 
 
 def test_threshold_decides_as_the_model_does_even_where_a_row_lies_on_it():
@@ -151,7 +152,7 @@ def test_names_are_escaped_and_kept():
 
 def changed(model, **update):
     transform = model.transform.model_copy(update=update)
-    return type(model)(model.info, transform, model.booster)
+    return replace(model, transform=transform)
 
 
 def test_what_pmml_cannot_say_is_refused_by_name():
@@ -167,6 +168,6 @@ def test_what_pmml_cannot_say_is_refused_by_name():
     columns = {"prediction": model.transform.columns["plain"], **model.transform.columns}
     with pytest.raises(NotExportable, match="column prediction has the name of a column of the answer"):
         write_document(io.BytesIO(), changed(model, columns=columns).transform, xgboost_pmml(model), "")
-    odd = type(model)(model.info.model_copy(update={"objective": "binary:hinge"}), model.transform, model.booster)
+    odd = replace(model, info=model.info.model_copy(update={"objective": "binary:hinge"}))
     with pytest.raises(NotExportable, match="objective binary:hinge"):
         xgboost_pmml(odd)
