@@ -25,7 +25,7 @@ import yaml
 from boostline.lake.store import Store
 from boostline.local.layout import BUCKET, Stack
 from boostline.registry.promotion import promote_by_hand
-from boostline.registry.versions import CHAMPION, find_version, load_version
+from boostline.registry.versions import find_version, load_version
 from boostline.scoring.model_file import Model
 from boostline.settings import Settings
 from boostline.tracking import tracking
@@ -55,13 +55,6 @@ class World:
     def promote(self, task: str, version: str) -> None:
         """What `boostline promote` does."""
         promote_by_hand(self.store, self.settings, task, version, reason="test", who="test")
-
-    def wait_for_champion(self, server: Server, task: str, version: str) -> float:
-        """Promote, and how long it takes until answers are of that version, in seconds."""
-        self.promote(task, version)
-        begun = time.monotonic()
-        wait_for(f"{task} version {version}", lambda: server.model(task)["version"] == version, 10)
-        return time.monotonic() - begun
 
 
 @dataclass
@@ -124,13 +117,8 @@ def world(s3: Stack, mlflow_uri: str) -> World:
     return World(store, settings, pipelines)
 
 
-@pytest.fixture
-def rows() -> Callable[..., pa.Table]:
-    """Raw rows of a task with nulls, unseen categories and extreme values."""
-    return raw_rows
-
-
 def raw_rows(task: str, count: int = 1000, seed: int = 7) -> pa.Table:
+    """Raw rows of a task with nulls, unseen categories and extreme values."""
     table = toy_rows(task, count, seed, new_city=True).drop_columns(["_label"])
     size = table.column("size").to_pylist()
     size[: min(4, count)] = [1e300, -1e300, 5e-324, 0.0][:count]
@@ -241,6 +229,3 @@ class Forwarder:
             sink.shutdown(socket.SHUT_WR)
         except OSError:
             return
-
-
-__all__ = ["CHAMPION", "Forwarder", "Server", "World", "raw_rows", "serving", "wait_for"]

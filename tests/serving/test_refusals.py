@@ -128,6 +128,7 @@ def test_arrow_that_does_not_fit(server):
     good = stream(table)
     index = table.column_names.index("size")
     nested = table.set_column(index, "size", pa.array([[1.0]] * 100))
+    nowhere = table.set_column(2, "built", pa.array([1] * 100, pa.timestamp("ns", "Mars/Phobos")))
     lacking = table.drop_columns(["size"])
     names = [*table.column_names, "size"]
     twice = pa.table([*table.columns, table.column("size")], names=names)
@@ -138,6 +139,7 @@ def test_arrow_that_does_not_fit(server):
         (stream(table, compression="zstd"), 400, "the Arrow stream is compressed"),
         (stream(table, compression="lz4"), 400, "the Arrow stream is compressed"),
         (stream(nested), 422, "row 1, column size: list<item: double> is no double"),
+        (stream(nowhere), 422, "row 1, column built: this timestamp[ns, tz=Mars/Phobos] is no date"),
         (stream(lacking), 422, "the request lacks the column size"),
         (stream(twice), 422, "column size is there twice"),
         (stream(pa.table({"city": pa.nulls(10**9)})), 413, "more than 20,000 rows"),

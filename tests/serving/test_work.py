@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import httpx
@@ -65,6 +66,14 @@ def test_bodies_that_fill_the_memory_are_told_to_come_again():
 def test_scoring_that_takes_too_long_is_given_up(served):
     (answer,) = answers(served, ServeSettings(timeout_seconds=0.001), 1)
     assert answer.status_code == 503 and "took longer than 0.001 s" in answer.json()["error"]
+
+
+def test_a_failure_is_told_without_its_reason_and_the_next_request_is_served(served):
+    broken = replace(served, model=replace(served.model, booster=None))
+    (answer,) = answers(broken, ServeSettings(), 1)
+    assert answer.status_code == 500 and answer.json()["error"] == "the service failed on this request"
+    assert len(answer.headers["x-request-id"]) == 32
+    assert answers(served, ServeSettings(), 1)[0].status_code == 200
 
 
 def test_parts_of_a_batch_are_the_batch(served):

@@ -41,7 +41,8 @@ def fit_column(name: str, values: Any, kind: str) -> Any:
         return cast_column(name, values, kind)
     except DataInvalid:
         row = _first_bad(name, values, kind)
-        shown = repr(values[row].as_py())[:100]
+        # A time of a zone that is none has no Python value to show.
+        shown = f"this {values.type}" if pa.types.is_temporal(values.type) else repr(values[row].as_py())[:100]
         raise Refused(422, f"row {row + 1}, column {name}: {shown} is no {kind}", f"Send {name} as {kind}") from None
 
 

@@ -44,6 +44,7 @@ def serve(settings: Settings, serve_settings: ServeSettings) -> None:
         create_app(models, serve_settings, check),
         host=serve_settings.host,
         port=serve_settings.port,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
