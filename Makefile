@@ -1,7 +1,7 @@
 # Every target sets up what it needs; a second call finds that done.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check up down lock secrets compose-up compose-minio compose-down compose-clean test-compose test-compose-faults
+.PHONY: help setup run test fuzz check up down lock secrets compose-up compose-minio compose-down compose-clean test-compose test-compose-faults
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,6 +24,7 @@ test: setup ## Pass all tests
 	$(BIN)/python -m pytest tests/unit -n 2
 	$(BIN)/python -m pytest tests/spark -n 2 --dist worksteal
 	$(BIN)/python -m pytest tests/dags
+	$(BIN)/python -m pytest tests/serving
 	$(BIN)/python -m pytest tests/e2e
 
 check: $(STAMP) ## Lint, format, types, import layers, lock
@@ -64,6 +65,9 @@ compose-down: ## Stop the compose stack; its data stays in named volumes
 compose-clean: ## Stop the compose stack and remove its data, after asking
 	@read -r -p "Remove the runs, models and data of the compose stack? Type yes: " answer && [ "$$answer" = yes ]
 	@docker compose --profile '*' down --remove-orphans --volumes
+
+fuzz: $(STAMP) ## Send 10,000 hostile bodies to the REST service
+	$(BIN)/python -m pytest tests/serving -m fuzz
 
 test-compose: $(STAMP) ## Bring the compose stack up from nothing and use it; skipped where there is no Docker
 	$(BIN)/python -m pytest tests/compose/test_stack.py tests/compose/test_faults.py -m "not slow"

@@ -74,7 +74,7 @@ def test_promote_and_rollback_are_seen_while_nobody_waits_or_fails(server, world
 
 
 def test_a_model_that_was_tampered_with_is_refused_and_the_old_one_goes_on(server, world):
-    manifest = version_manifest(world.store, find_version(world.settings, "regression", "2"))
+    manifest, _ = version_manifest(world.store, find_version(world.settings, "regression", "2"))
     key = next(item.key for item in manifest.files if item.key.endswith("model.ubj"))
     good, _ = world.store.get(key)
     world.store.put(key, good[:-1] + b"x")
@@ -135,7 +135,7 @@ def test_a_service_that_starts_without_the_registry_says_so_and_serves_when_it_i
 
 
 def test_a_model_of_another_format_is_refused(world, server):
-    manifest = version_manifest(world.store, find_version(world.settings, "regression", "2"))
+    manifest, _ = version_manifest(world.store, find_version(world.settings, "regression", "2"))
     key = next(item.key for item in manifest.files if item.key.endswith("transform.json"))
     good, _ = world.store.get(key)
     world.store.put(key, good.replace(b'"format": 1', b'"format": 2'))
