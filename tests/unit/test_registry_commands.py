@@ -10,7 +10,7 @@ from tests.model_lab import toy_dataset
 from tests.pipeline_lab import Pipeline, train_ref
 from typer.testing import CliRunner
 
-from boostline.cli import app
+from boostline.cli.app import app, out
 from boostline.errors import FailError, ModelRefused
 from boostline.lake.manifest import read_ref
 
@@ -25,7 +25,7 @@ def pipeline(store, settings, request, monkeypatch, tmp_path):
     for key in ("lake", "s3_endpoint", "mlflow_uri"):
         monkeypatch.setenv(f"BOOSTLINE_{key.upper()}", str(getattr(settings, key)))
     monkeypatch.setenv("BOOSTLINE_DATASETS", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(out, "width", 200)
     monkeypatch.setattr("getpass.getuser", lambda: "ann")
     found = Pipeline(store, settings, dataset)
     found.run("2020-03-30")

@@ -47,10 +47,10 @@ def promote(
     name = find_dataset(dataset).name
     before, now = promote_by_hand(open_store(), Settings(), name, version, reason=reason, who=getpass.getuser())
     if before and before.version == now.version:
-        out.print(f"version {now.version} of {name} is the champion already")
+        out.print(f"version {now.version} of {name} is the champion already", soft_wrap=True)
     else:
         instead = f", in place of version {before.version}" if before else ""
-        out.print(f"version {now.version} of {name} is the champion{instead}")
+        out.print(f"version {now.version} of {name} is the champion{instead}", soft_wrap=True)
 
 
 @app.command(epilog='Example: boostline rollback nyc_flights --reason "late flights are missed"')
@@ -63,7 +63,9 @@ def rollback(
 
     name = find_dataset(dataset).name
     gone, now = roll_back(open_store(), Settings(), name, reason=reason, who=getpass.getuser())
-    out.print(f"version {now.version} of {name} is the champion again; version {gone.version} is blocked")
+    out.print(
+        f"version {now.version} of {name} is the champion again; version {gone.version} is blocked", soft_wrap=True
+    )
 
 
 def _fate(item: dict[str, Any]) -> str:
