@@ -104,31 +104,28 @@ def test_task_logs_are_read_from_s3(cluster: Cluster, flights: str) -> None:
     assert "s3://logs/airflow" in text
 
 
-def test_the_history_server_shows_finished_applications_and_no_secret(cluster: Cluster, flights: str) -> None:
+def test_the_history_server_shows_finished_applications_and_no_secret(landed: Cluster) -> None:
     import httpx
 
-    cluster.compose("--profile", "history", "up", "--detach", "--wait", "spark-history")
+    run(landed, "meters_back_train", DAY)  # at once, where the backfill's test has run before
+    landed.compose("--profile", "history", "up", "--detach", "--wait", "spark-history")
     try:
-        url = f"http://127.0.0.1:{cluster.env['BOOSTLINE_PORT_HISTORY']}/api/v1/applications"
+        url = f"http://127.0.0.1:{landed.env['BOOSTLINE_PORT_HISTORY']}/api/v1/applications"
 
-        ids = {
-            cluster.client.xcom("nyc_flights_train", flights, task)["spark"]["app_id"]
-            for task in ("ingest", "featurize", "baseline")
-        }
-
-        def listed() -> bool:
+        def finished() -> dict[str, str]:
             found = httpx.get(url, params={"status": "completed"}, timeout=30).json()
-            return ids <= {item["id"] for item in found}
+            return {item["name"].split()[1]: item["id"] for item in found if item["name"].startswith("boostline ")}
 
-        wait_for("the run's applications", listed, 60)
-        for identity in ids:
+        wait_for("each kind of job", lambda: {"ingest", "featurize", "baseline"} <= set(finished()), 60)
+        for job, identity in finished().items():
             executors = httpx.get(f"{url}/{identity}/allexecutors", timeout=30).json()
-            assert len({item["hostPort"].split(":")[0] for item in executors if item["id"] != "driver"}) == 2
+            hosts = {item["hostPort"].split(":")[0] for item in executors if item["id"] != "driver"}
+            assert len(hosts) == 2, job
             environment = httpx.get(f"{url}/{identity}/environment", timeout=30).text
             assert "spark.authenticate.secret" in environment
-            assert not [key for key, value in secrets().items() if key.endswith("_SECRET") and value in environment]
+            assert not [name for name, value in secrets().items() if name.endswith("_SECRET") and value in environment]
     finally:
-        cluster.compose("--profile", "history", "rm", "--stop", "--force", "spark-history")
+        landed.compose("--profile", "history", "rm", "--stop", "--force", "spark-history")
 
 
 def reaches(cluster: Cluster, service: str, host: str, port: int) -> bool:
