@@ -52,12 +52,14 @@ compose-up: secrets ## Build and start the compose stack; prints addresses and w
 	@echo "MLflow   http://$$(docker compose port mlflow 5000)   user admin, password: MLFLOW_ADMIN_SECRET in docker/secrets/secrets.env"
 	@echo "Stop it with: make compose-down"
 
-compose-minio: docker/minio/minio ## The same stack with MinIO as its S3 server; needs Go
+compose-minio: docker/minio/minio docker/minio/mc ## The same stack with MinIO as its S3 server; needs Go
 	@COMPOSE_FILE=docker-compose.yaml:docker-compose.minio.yaml $(MAKE) --no-print-directory compose-up
 
-docker/minio/minio:
+docker/minio/minio: GO_MODULE := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+docker/minio/mc: GO_MODULE := github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9
+docker/minio/minio docker/minio/mc:
 	@command -v go >/dev/null || { echo "error: MinIO is built from source, and there is no Go. Install Go 1.24 or newer"; exit 1; }
-	GOBIN=$(CURDIR)/docker/minio CGO_ENABLED=0 go install github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+	GOBIN=$(CURDIR)/docker/minio CGO_ENABLED=0 go install $(GO_MODULE)
 
 compose-down: ## Stop the compose stack; its data stays in named volumes
 	@docker compose --profile '*' rm --force --stop --volumes && docker compose --profile '*' down --remove-orphans
@@ -72,8 +74,10 @@ fuzz: $(STAMP) ## Send 10,000 hostile bodies to the REST service
 test-compose: $(STAMP) ## Bring the compose stack up from nothing and use it; skipped where there is no Docker
 	$(BIN)/python -m pytest tests/compose/test_stack.py tests/compose/test_faults.py -m "not slow"
 
-test-compose-faults: $(STAMP) ## The same stack with each of its servers killed under a running job
-	$(BIN)/python -m pytest tests/compose/test_faults.py
+test-compose-faults: $(STAMP) ## What takes longer: each server killed under a job, published figures, an upgrade, MinIO
+	$(BIN)/python -m pytest tests/compose/test_faults.py tests/compose/test_published.py
+	$(BIN)/python -m pytest tests/compose/test_upgrade.py
+	$(BIN)/python -m pytest tests/compose/test_minio.py
 
 lock: $(STAMP) ## Compile the locks: requirements.txt for the image, requirements-dev.txt with the tools beside it
 	$(COMPILE) -o requirements-dev.txt requirements-dev.in

@@ -8,8 +8,10 @@ cd "$(dirname "$0")/.."
 umask 077
 databases=(airflow mlflow mlflow_login)
 
-s3_files() { docker compose run --rm -T --no-deps --entrypoint "" s3-store "$@"; }
-start_s3() { docker compose start s3-store s3 >/dev/null 2>&1; }
+# Lines of services; the last one has the files: s3-store, or MinIO's s3.
+s3_services() { docker compose config --services | grep -xE 's3|s3-store' | sort; }
+s3_files() { docker compose run --rm -T --no-deps --entrypoint "" "$(s3_services | tail -n 1)" "$@"; }
+start_s3() { docker compose start $(s3_services) >/dev/null 2>&1; }
 
 backup() {
   [ ! -e "$1" ] || { echo "error: $1 exists; name a new folder" >&2; exit 1; }
@@ -18,7 +20,7 @@ backup() {
     docker compose exec -T postgres pg_dump -U postgres -Fc "$database" > "$1/$database.dump"
   done
   trap start_s3 EXIT
-  docker compose stop s3 s3-store >/dev/null 2>&1
+  docker compose stop $(s3_services) >/dev/null 2>&1
   s3_files tar -C /var/lib/boostline/s3 -cf - . > "$1/s3.tar"
   echo "Wrote $(du -sh "$1" | cut -f1) to $1. Keep docker/secrets/secrets.env with it, elsewhere"
 }
@@ -27,10 +29,13 @@ restore() {
   for file in "${databases[@]/%/.dump}" s3.tar; do
     [ -s "$1/$file" ] || { echo "error: $1/$file is missing: $1 is no whole backup" >&2; exit 1; }
   done
-  docker compose stop airflow-scheduler airflow-triggerer airflow-dags airflow-api mlflow s3 s3-store >/dev/null 2>&1
+  docker compose stop airflow-scheduler airflow-triggerer airflow-dags airflow-api mlflow $(s3_services) >/dev/null 2>&1
   for database in "${databases[@]}"; do
-    docker compose exec -T postgres pg_restore -U postgres --clean --if-exists --exit-on-error -d "$database" < "$1/$database.dump"
+    # The whole database anew: tables of later migrations go with it.
+    docker compose exec -T postgres pg_restore -U postgres --clean --create --if-exists --exit-on-error -d postgres < "$1/$database.dump"
   done
+  # The databases' passwords are the backup's; without its stamp `init` sets those of now.
+  docker compose exec -T postgres psql -q -U postgres -c 'DROP TABLE IF EXISTS boostline_init'
   s3_files sh -c 'find /var/lib/boostline/s3 -mindepth 1 -delete && tar -C /var/lib/boostline/s3 -xf -' < "$1/s3.tar"
   docker compose up --detach
   echo "Restored $1"

@@ -36,9 +36,7 @@ put postgres.env "POSTGRES_PASSWORD=$(value POSTGRES_SECRET)"
 put spark.env "BOOSTLINE_SPARK_SECRET=$(value SPARK_SECRET)"
 put serving.env "AWS_ACCESS_KEY_ID=$(value S3_SERVING_KEY)" "AWS_SECRET_ACCESS_KEY=$(value S3_SERVING_SECRET)"
 put s3.env $(grep '^S3_' secrets.env)
-# MinIO knows one identity at first: all services are it.
-put minio.env "MINIO_ROOT_USER=$(value S3_ADMIN_KEY)" "MINIO_ROOT_PASSWORD=$(value S3_ADMIN_SECRET)" \
-  "AWS_ACCESS_KEY_ID=$(value S3_ADMIN_KEY)" "AWS_SECRET_ACCESS_KEY=$(value S3_ADMIN_SECRET)"
+put minio.env "MINIO_ROOT_USER=$(value S3_ADMIN_KEY)" "MINIO_ROOT_PASSWORD=$(value S3_ADMIN_SECRET)"
 put airflow.env \
   "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=$(database airflow AIRFLOW_DB_SECRET airflow)" \
   "AIRFLOW__CORE__FERNET_KEY=$(value AIRFLOW_FERNET_SECRET)" \

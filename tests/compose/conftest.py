@@ -1,4 +1,4 @@
-"""One compose stack for the whole session, from nothing, on ports of its own, with small datasets beside the shipped ones."""
+"""Compose stacks from nothing, on ports of their own, with small datasets beside the shipped ones."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -27,6 +28,12 @@ PROJECT = "boostline-test"
 DAY = date(2024, 5, 10)
 FAULTY = [f"meters_{name}" for name in ("worker", "workers", "master", "scheduler", "s3", "postgres")]
 METERS_ALIKE = ["meters_back", *FAULTY]
+LEAST_RIGHTS = {
+    "pipeline": {"list lake", "write lake", "delete lake", "list logs"},
+    "serving": {"list lake"},
+    "mlflow": {"list mlflow"},
+}
+"""What each identity of the S3 server may do, of what `inside.py` tries."""
 
 
 @dataclass
@@ -35,13 +42,22 @@ class Cluster:
 
     env: dict[str, str]
     raw: Path
+    root: Path = ROOT
     output: str = ""
     _client: AirflowClient | None = None
+
+    def up(self, target: str = "compose-up") -> None:
+        """Build and start it as a person does."""
+        done = subprocess.run(
+            ["make", target], cwd=self.root, env=self.env, capture_output=True, text=True, timeout=1500, check=False
+        )
+        self.output = done.stdout + done.stderr
+        assert done.returncode == 0, self.output[-6000:]
 
     def docker(self, *args: str, check: bool = True, timeout: float = 600) -> str:
         """What `docker ARGS` printed."""
         done = subprocess.run(
-            ["docker", *args], cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=timeout, check=False
+            ["docker", *args], cwd=self.root, env=self.env, capture_output=True, text=True, timeout=timeout, check=False
         )
         assert done.returncode == 0 or not check, (
             f"docker {' '.join(args)}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
@@ -56,11 +72,21 @@ class Cluster:
         """What a command in a running service printed."""
         return self.compose("exec", "-T", service, *command, check=check)
 
-    def inside(self, *args: str) -> Any:
+    def inside(self, *args: str, env: dict[str, str] | None = None) -> Any:
         """What `inside.py` says, run where the lake can be reached."""
-        mounts = ["-v", f"{ROOT / 'tests/compose'}:/inside:ro", "-v", f"{self.raw}:/raw:ro"]
-        said = self.compose("run", "--rm", "-T", "--no-deps", *mounts, "cli", "python", "/inside/inside.py", *args)
+        options = ["-v", f"{ROOT / 'tests/compose'}:/inside:ro", "-v", f"{self.raw}:/raw:ro"]
+        options += [part for name, value in (env or {}).items() for part in ("-e", f"{name}={value}")]
+        said = self.compose("run", "--rm", "-T", "--no-deps", *options, "cli", "python", "/inside/inside.py", *args)
         return json.loads(said.splitlines()[-1])
+
+    def rights(self) -> dict[str, set[str]]:
+        """What each identity may do on the S3 server."""
+        found = {}
+        for name in LEAST_RIGHTS:
+            lines = (ROOT / f"docker/secrets/{name}.env").read_text().splitlines()
+            env = {line.partition("=")[0]: line.partition("=")[2] for line in lines if line.startswith("AWS_")}
+            found[name] = set(self.inside("rights", env=env))
+        return found
 
     def master(self) -> dict[str, Any]:
         """The Spark master's own account of workers and applications."""
@@ -80,11 +106,21 @@ class Cluster:
             )
         return self._client
 
+    @property
+    def label(self) -> str:
+        """What all that belongs to the project is labelled with."""
+        return f"label=com.docker.compose.project={self.env['COMPOSE_PROJECT_NAME']}"
+
     def containers(self) -> list[dict[str, Any]]:
         """All containers of the project, as `docker inspect` describes them."""
-        ids = self.docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={PROJECT}").split()
+        ids = self.docker("ps", "-aq", "--filter", self.label).split()
         found: list[dict[str, Any]] = json.loads(self.docker("inspect", *ids)) if ids else []
         return found
+
+
+def secrets() -> dict[str, str]:
+    """What `make secrets` made."""
+    return dict(line.split("=", 1) for line in (ROOT / "docker/secrets/secrets.env").read_text().splitlines())
 
 
 def docker_missing() -> str | None:
@@ -111,16 +147,28 @@ def run(cluster: Cluster, dag: str, day: date) -> str:
     return run_id
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+@contextmanager
+def stack(project: str, **settings: str) -> Iterator[Cluster]:
+    """A project of Compose that is not up yet; nothing is left of it at the end."""
     if reason := docker_missing():
         pytest.skip(reason)
     with tempfile.TemporaryDirectory(prefix="boostline-compose-") as home:
         Path(home).chmod(0o755)  # the containers run as another user
-        yield from _cluster(Path(home))
+        found = _prepared(Path(home), {"COMPOSE_PROJECT_NAME": project, **settings})
+        found.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
+        try:
+            yield found
+        finally:
+            logs = ROOT / ".boostline/logs"
+            logs.mkdir(parents=True, exist_ok=True)
+            said = found.compose("--profile", "*", "logs", "--timestamps", "--no-color", check=False)
+            (logs / f"{project}.log").write_text(said)
+            found.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
+        assert found.containers() == []
+        assert found.docker("volume", "ls", "-q", "--filter", found.label) == ""
 
 
-def _cluster(home: Path) -> Iterator[Cluster]:
+def _prepared(home: Path, settings: dict[str, str]) -> Cluster:
     datasets, raw = home / "datasets", home / "raw"
     shutil.copytree(ROOT / "conf/datasets", datasets)
     raw.mkdir()
@@ -133,29 +181,22 @@ def _cluster(home: Path) -> Iterator[Cluster]:
     ports = free_ports()
     env = {
         **os.environ,
-        "COMPOSE_PROJECT_NAME": PROJECT,
         "BOOSTLINE_DATASETS_DIR": str(datasets),
         "BOOSTLINE_PORT_AIRFLOW": str(ports.airflow),
         "BOOSTLINE_PORT_MLFLOW": str(ports.mlflow),
+        "BOOSTLINE_PORT_HISTORY": str(ports.spark_master_ui),
         "BOOSTLINE_RETRY_SECONDS": "5",
+        **settings,
     }
-    stack = Cluster(env, raw)
-    everything = ("--profile", "*")
-    stack.compose(*everything, "down", "--volumes", "--remove-orphans")
-    try:
-        done = subprocess.run(
-            ["make", "compose-up"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=1500, check=False
-        )
-        stack.output = done.stdout + done.stderr
-        assert done.returncode == 0, stack.output[-6000:]
-        yield stack
-    finally:
-        logs = ROOT / ".boostline/logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        (logs / "compose.log").write_text(stack.compose(*everything, "logs", "--timestamps", "--no-color", check=False))
-        stack.compose(*everything, "down", "--volumes", "--remove-orphans")
-    assert stack.containers() == []
-    assert stack.docker("volume", "ls", "-q", "--filter", f"label=com.docker.compose.project={PROJECT}") == ""
+    return Cluster(env, raw)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """One stack for the whole session."""
+    with stack(PROJECT) as found:
+        found.up()
+        yield found
 
 
 @pytest.fixture(scope="session")

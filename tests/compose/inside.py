@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import boto3
+from botocore.exceptions import ClientError
 
 from boostline.dataset import dataset_path, load_dataset
 from boostline.lake.manifest import read_current
@@ -63,7 +66,51 @@ def uploads() -> list[str]:
     return [item["Key"] for item in client.list_multipart_uploads(Bucket=SETTINGS.bucket).get("Uploads", [])]
 
 
+def rights() -> list[str]:
+    """What the identity of this process may do on the S3 server."""
+    client = boto3.client("s3", endpoint_url=SETTINGS.s3_endpoint)
+    tried: dict[str, Callable[[], Any]] = {"create a bucket": lambda: client.create_bucket(Bucket="more")}
+    for bucket in ("lake", "logs", "mlflow"):
+        tried[f"list {bucket}"] = partial(client.list_objects_v2, Bucket=bucket)
+    tried["write lake"] = lambda: client.put_object(Bucket="lake", Key="rights", Body=b"")
+    tried["delete lake"] = lambda: client.delete_object(Bucket="lake", Key="rights")
+    found = []
+    for what, attempt in tried.items():
+        try:
+            attempt()
+            found.append(what)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 403:
+                raise
+    return found
+
+
+def conditional() -> list[int]:
+    """The answers to a first and a second creation, and to a replacement of what has changed and of what has not."""
+    client = boto3.client("s3", endpoint_url=SETTINGS.s3_endpoint)
+    name = {"Bucket": SETTINGS.bucket, "Key": "conditional"}
+
+    def put(**condition: str) -> int:
+        try:
+            return int(client.put_object(**name, Body=b"", **condition)["ResponseMetadata"]["HTTPStatusCode"])
+        except ClientError as error:
+            return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+
+    answers = [put(IfNoneMatch="*"), put(IfNoneMatch="*"), put(IfMatch='"0123456789abcdef0123456789abcdef"')]
+    answers.append(put(IfMatch=client.head_object(**name)["ETag"]))
+    client.delete_object(**name)
+    return answers
+
+
+VERBS = {
+    "put": put,
+    "published": published,
+    "committers": committers,
+    "uploads": uploads,
+    "rights": rights,
+    "conditional": conditional,
+}
+
 if __name__ == "__main__":
     verb, *arguments = sys.argv[1:]
-    answer = {"put": put, "published": published, "committers": committers, "uploads": uploads}[verb](*arguments)
-    sys.stdout.write(f"{json.dumps(answer)}\n")
+    sys.stdout.write(f"{json.dumps(VERBS[verb](*arguments))}\n")

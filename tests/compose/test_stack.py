@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.compose.conftest import DAY, ROOT, Cluster, run
+from tests.compose.conftest import DAY, LEAST_RIGHTS, ROOT, Cluster, run, secrets
 from tests.e2e.conftest import wait_for
 
 MARCH = date(2013, 3, 31)
@@ -104,6 +104,30 @@ def test_task_logs_are_read_from_s3(cluster: Cluster, flights: str) -> None:
     assert "s3://logs/airflow" in text
 
 
+def test_the_history_server_shows_finished_applications_and_no_secret(landed: Cluster) -> None:
+    import httpx
+
+    run(landed, "meters_back_train", DAY)  # at once, where the backfill's test has run before
+    landed.compose("--profile", "history", "up", "--detach", "--wait", "spark-history")
+    try:
+        url = f"http://127.0.0.1:{landed.env['BOOSTLINE_PORT_HISTORY']}/api/v1/applications"
+
+        def finished() -> dict[str, str]:
+            found = httpx.get(url, params={"status": "completed"}, timeout=30).json()
+            return {item["name"].split()[1]: item["id"] for item in found if item["name"].startswith("boostline ")}
+
+        wait_for("each kind of job", lambda: {"ingest", "featurize", "baseline"} <= set(finished()), 60)
+        for job, identity in finished().items():
+            executors = httpx.get(f"{url}/{identity}/allexecutors", timeout=30).json()
+            hosts = {item["hostPort"].split(":")[0] for item in executors if item["id"] != "driver"}
+            assert len(hosts) == 2, job
+            environment = httpx.get(f"{url}/{identity}/environment", timeout=30).text
+            assert "spark.authenticate.secret" in environment
+            assert not [name for name, value in secrets().items() if name.endswith("_SECRET") and value in environment]
+    finally:
+        landed.compose("--profile", "history", "rm", "--stop", "--force", "spark-history")
+
+
 def reaches(cluster: Cluster, service: str, host: str, port: int) -> bool:
     said = cluster.execute(service, "timeout", "4", "bash", "-c", f"</dev/tcp/{host}/{port} && echo open", check=False)
     return "open" in said
@@ -153,44 +177,18 @@ def test_mlflow_asks_who_it_is(cluster: Cluster) -> None:
 
     url = f"http://127.0.0.1:{cluster.env['BOOSTLINE_PORT_MLFLOW']}"
     assert httpx.get(f"{url}/api/2.0/mlflow/registered-models/search").status_code == 401
-    secrets = dict(line.split("=", 1) for line in (ROOT / "docker/secrets/secrets.env").read_text().splitlines())
-    found = httpx.get(f"{url}/api/2.0/mlflow/registered-models/search", auth=("admin", secrets["MLFLOW_ADMIN_SECRET"]))
-    assert found.status_code == 200
-    assert (
-        httpx.get(url, headers={"Host": "evil.example"}, auth=("admin", secrets["MLFLOW_ADMIN_SECRET"])).status_code
-        == 403
-    )
+    login = ("admin", secrets()["MLFLOW_ADMIN_SECRET"])
+    assert httpx.get(f"{url}/api/2.0/mlflow/registered-models/search", auth=login).status_code == 200
+    assert httpx.get(url, headers={"Host": "evil.example"}, auth=login).status_code == 403
 
 
 def test_identities_have_least_rights(cluster: Cluster) -> None:
-    script = """
-import boto3, os, sys
-from botocore.exceptions import ClientError
-s3 = boto3.client("s3", endpoint_url="http://s3:8333")
-def may(verb, **what):
-    try: getattr(s3, verb)(**what); return True
-    except ClientError as error: assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 403, error; return False
-print(may("list_objects_v2", Bucket="lake"), may("put_object", Bucket="lake", Key="x-rights", Body=b""),
-      may("list_objects_v2", Bucket="mlflow"), may("create_bucket", Bucket="more"))
-"""
-    said = {}
-    for name in ("pipeline", "serving", "mlflow"):
-        lines = (ROOT / f"docker/secrets/{name}.env").read_text().splitlines()
-        keys = [part for line in lines if line.startswith("AWS_") for part in ("-e", line)]
-        said[name] = cluster.compose("run", "--rm", "-T", "--no-deps", *keys, "cli", "python", "-c", script).split()
-    assert said == {
-        "pipeline": ["True", "True", "False", "False"],
-        "serving": ["True", "False", "False", "False"],
-        "mlflow": ["False", "False", "True", "False"],
-    }
+    assert cluster.rights() == LEAST_RIGHTS
 
 
 def test_secrets_are_nowhere_to_be_read(cluster: Cluster, flights: str, tmp_path: Path) -> None:
     """Every generated secret is its own canary."""
-    lines = (ROOT / "docker/secrets/secrets.env").read_text().splitlines()
-    canaries = {
-        value.encode() for name, _, value in (line.partition("=") for line in lines) if name.endswith("_SECRET")
-    }
+    canaries = {value.encode() for name, value in secrets().items() if name.endswith("_SECRET")}
     assert len(canaries) >= 15
 
     def clean(where: str, text: bytes | str) -> None:

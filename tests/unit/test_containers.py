@@ -8,9 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from boostline.containers import preflight
-from boostline.containers.servers import write_mlflow_login, write_s3_identities
+from boostline.containers.minio import policy
+from boostline.containers.servers import RIGHTS, write_mlflow_login, write_s3_identities
 from boostline.errors import EnvironmentUnfit
 from boostline.local.places import ROOT
 
@@ -85,15 +87,41 @@ def test_too_little_memory_is_named(all_secrets: dict[str, str], monkeypatch: py
 
 
 def test_the_code_hash_sees_code_and_not_datasets_or_caches(tmp_path: Path) -> None:
-    for name in ("src/a.py", "dags/b.py", "conf/datasets/c.yaml", "src/__pycache__/a.pyc"):
+    code = ("src/a.py", "dags/b.py", "docker/entrypoint.sh", "requirements.txt")
+    for name in (*code, "conf/datasets/c.yaml", "src/__pycache__/a.pyc", "docker/secrets/spark.env"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("1")
     first = preflight.code_hash(tmp_path)
     (tmp_path / "conf/datasets/c.yaml").write_text("2")
     (tmp_path / "src/__pycache__/a.pyc").write_text("2")
+    (tmp_path / "docker/secrets/spark.env").write_text("2")
     assert preflight.code_hash(tmp_path) == first
-    (tmp_path / "dags/b.py").write_text("2")
-    assert preflight.code_hash(tmp_path) != first
+    seen = {first}
+    for name in code:
+        (tmp_path / name).write_text("2")
+        seen.add(preflight.code_hash(tmp_path))
+    assert len(seen) == 1 + len(code)
+
+
+def test_preflight_is_given_all_that_the_code_hash_reads() -> None:
+    volumes = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"]["preflight"]["volumes"]
+    assert volumes == [f"./{part}:/checkout/{part}:ro" for part in preflight.CODE]
+
+
+def test_the_image_has_the_cpu_library_of_the_locked_xgboost() -> None:
+    locked, smaller = ((ROOT / name).read_text() for name in ("requirements.txt", "docker/xgboost-cpu.txt"))
+    version = next(line.split()[0].removeprefix("xgboost==") for line in locked.splitlines() if "xgboost==" in line)
+    assert f"xgboost-cpu=={version} " in smaller
+
+
+def test_minio_s_policies_grant_what_the_rights_say() -> None:
+    assert policy(RIGHTS["SERVING"])["Statement"] == [
+        {
+            "Effect": "Allow",
+            "Action": ["s3:GetObject", "s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"],
+            "Resource": ["arn:aws:s3:::lake", "arn:aws:s3:::lake/*"],
+        }
+    ]
 
 
 def test_identities_and_login_are_written_for_their_owner_only(all_secrets: dict[str, str], tmp_path: Path) -> None:

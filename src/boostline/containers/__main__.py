@@ -42,6 +42,14 @@ def mlflow_login(target: Target) -> None:
     servers.write_mlflow_login(target)
 
 
+@app.command(epilog="Example: python -m boostline.containers minio-users")
+def minio_users() -> None:
+    """Have MinIO's users, where it is the S3 server."""
+    from boostline.containers.minio import make_users
+
+    make_users()
+
+
 @app.command(epilog="Example: python -m boostline.containers init")
 def init() -> None:
     """Bring databases, users, buckets and pools up to date; nothing to do is done in a second."""

@@ -1,7 +1,7 @@
 """The stack's one-time work: databases and their users, migrations, people, pools, buckets.
 
-Each start runs it. It is skipped where versions, pools and passwords are those of the last time; Airflow's command line
-takes seconds for each call.
+Each start runs it. It is skipped where versions, pools, passwords and the databases' migrations are those of the last time;
+Airflow's command line takes seconds for each call.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ def initialise(say: Callable[[str], None]) -> None:
         EnvironmentUnfit: A step failed; names it.
     """
     make_buckets()
-    stamp = _stamp()
     with _superuser() as database:
-        if _stored(database) == stamp:
+        if _stored(database) == _stamp(_migrations(database)):
             say("Databases, users and pools are up to date")
             return
         make_databases(database)
@@ -41,7 +40,7 @@ def initialise(say: Callable[[str], None]) -> None:
         for step in [pool.submit(migrate_airflow), pool.submit(migrate_mlflow)]:
             step.result()
     with _superuser() as database:
-        _store(database, stamp)
+        _store(database, _stamp(_migrations(database)))
     say("Databases, users and pools are made or migrated")
 
 
@@ -107,16 +106,40 @@ def migrate_mlflow() -> None:
         put(user, os.environ[variable], is_admin=user == "admin")
 
 
-def _stamp() -> str:
+def _stamp(migrations: list[str]) -> str:
     """Changes with the versions, the pools and the passwords. A hash, so that the database tells none of them."""
     packages = ("apache-airflow", "apache-airflow-providers-fab", "mlflow")
     names = ("AIRFLOW_DB_SECRET", "MLFLOW_DB_SECRET", "AIRFLOW_ADMIN_SECRET", "MLFLOW_PIPELINE_SECRET")
-    parts = [*(version(package) for package in packages), POOLS.read_text(), os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"]]
+    parts = [
+        *migrations,
+        *(version(package) for package in packages),
+        POOLS.read_text(),
+        os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"],
+    ]
     return hashlib.sha256("\n".join([*parts, *(os.environ[name] for name in names)]).encode()).hexdigest()
 
 
+def _migrations(database: Any) -> list[str]:
+    """Where each database's tables stand: a restored backup may be behind the versions that run."""
+    from psycopg2 import sql
+
+    found = []
+    with database.cursor() as cursor:
+        cursor.execute("SELECT datname FROM pg_database WHERE datname = ANY(%s) ORDER BY 1", [list(DATABASES)])
+        names = [name for (name,) in cursor.fetchall()]
+    for name in names:
+        with _superuser(name) as each, each.cursor() as cursor:
+            cursor.execute(
+                r"SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE 'alembic\_version%' ORDER BY 1"
+            )
+            for (table,) in cursor.fetchall():
+                cursor.execute(sql.SQL("SELECT version_num FROM {}").format(sql.Identifier(table)))
+                found += [f"{name} {table} {number}" for (number,) in cursor.fetchall()]
+    return found
+
+
 @contextmanager
-def _superuser() -> Iterator[Any]:
+def _superuser(name: str = "postgres") -> Iterator[Any]:
     import psycopg2
 
     address = urlsplit(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
@@ -126,7 +149,7 @@ def _superuser() -> Iterator[Any]:
             port=address.port,
             user="postgres",
             password=os.environ["POSTGRES_SECRET"],
-            dbname="postgres",
+            dbname=name,
             connect_timeout=10,
         )
     except psycopg2.OperationalError as error:

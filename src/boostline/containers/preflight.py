@@ -12,7 +12,18 @@ from boostline.errors import EnvironmentUnfit
 from boostline.local.places import ROOT
 
 CHECKOUT = Path("/checkout")
-CODE = ("src", "dags", "jobs", "conf")
+CODE = (
+    "src",
+    "dags",
+    "jobs",
+    "conf",
+    "docker/airflow",
+    "docker/entrypoint.sh",
+    "docker/healthy.sh",
+    "requirements.txt",
+)
+"""Of a checkout, what the image is made of."""
+
 NEEDED_GIB = 7.0
 """The idle stack takes 3 GiB; a run adds a driver, two executors and a training task."""
 
@@ -57,9 +68,10 @@ def preflight() -> None:
 
 
 def code_hash(root: Path) -> str:
-    """SHA-256 over the project's code below a folder; dataset files are mounted and so left out."""
+    """SHA-256 over what the image is made of, below a folder; dataset files are mounted and so left out."""
     digest = hashlib.sha256()
-    for path in sorted(path for part in CODE for path in (root / part).rglob("*") if _is_code(path, root)):
+    paths = [path for part in CODE for path in (root / part, *(root / part).rglob("*"))]
+    for path in sorted(path for path in paths if _is_code(path, root)):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

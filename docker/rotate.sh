@@ -1,0 +1,35 @@
+#!/bin/bash
+# rotate.sh NAME...   new values for these secrets of docker/secrets/secrets.env, and the running stack with them
+set -euo pipefail
+cd "$(dirname "$0")/.."
+umask 077
+file=docker/secrets/secrets.env
+fernet=AIRFLOW_FERNET_SECRET
+
+value() { sed -n "s/^$1=//p" "$file"; }
+put() { { grep -v "^$1=" "$file"; [ -z "${2:-}" ] || echo "$1=$2"; } > "$file.new"; mv "$file.new" "$file"; }
+
+[ $# -gt 0 ] || { sed -n '2s/^# //p' "$0"; sed 's/=.*//' "$file" | sort; exit 2; }
+for name; do
+  [ -n "$(value "$name")" ] || { echo "error: $file has no $name" >&2; exit 2; }
+done
+
+old=$(value $fernet)
+for name; do put "$name"; done
+docker/make-secrets.sh
+new=$(value $fernet)
+# With two keys Airflow encrypts with the first one and decrypts with either.
+[ "$new" = "$old" ] || { put $fernet "$new,$old"; docker/make-secrets.sh; }
+if [[ " $* " == *" POSTGRES_SECRET "* ]]; then # kept in PostgreSQL's own files; its local socket asks for no password
+  docker compose up --detach --wait --no-deps postgres
+  docker compose exec -T postgres sh -c "echo \"ALTER ROLE postgres PASSWORD '\$POSTGRES_PASSWORD'\" | psql -q -U postgres"
+fi
+docker compose up --detach
+if [ "$new" != "$old" ]; then
+  docker compose exec -T airflow-scheduler airflow rotate-fernet-key
+  put $fernet "$new"
+  docker/make-secrets.sh
+  docker compose up --detach
+fi
+docker compose wait verify >/dev/null || { docker compose logs --no-log-prefix verify >&2; exit 1; }
+docker compose logs --no-log-prefix verify | tail -n 1
