@@ -41,7 +41,7 @@ def command(*arguments):
     return result.stdout
 
 
-def test_models_tells_what_became_of_each_version(pipeline):
+def test_versions_are_listed_rolled_back_and_promoted_by_hand(pipeline, tmp_path):
     name = pipeline.dataset.name
     versions = {item["version"]: item for item in json.loads(command("models", name, "--json"))}
     assert versions["2"]["aliases"] == ["champion"] and versions["1"]["aliases"] == []
@@ -52,15 +52,6 @@ def test_models_tells_what_became_of_each_version(pipeline):
     text = command("models", name)
     assert "champion since" in text and "was champion from" in text and "in place of version 1" in text
 
-
-def test_models_of_a_dataset_without_any_says_how_to_get_one(pipeline, tmp_path):
-    body = yaml.safe_load((tmp_path / f"{pipeline.dataset.name}.yaml").read_text()) | {"name": "untrained"}
-    (tmp_path / "untrained.yaml").write_text(yaml.safe_dump(body))
-    assert "boostline run untrained" in command("models", "untrained")
-
-
-def test_rollback_and_promote_by_hand_are_recorded(pipeline):
-    name = pipeline.dataset.name
     assert command("rollback", name, "--reason", "too late") == (
         f"version 1 of {name} is the champion again; version 2 is blocked\n"
     )
@@ -73,6 +64,12 @@ def test_rollback_and_promote_by_hand_are_recorded(pipeline):
     assert newest["aliases"] == ["champion"] and newest["rolled_back"] is None
     assert [(move["reason"], move["who"]) for move in newest["moves"]][1:] == [("it was fine", "ann")]
 
+    with pytest.raises(FailError, match="has no version 9"):
+        CliRunner().invoke(app, ("promote", name, "9", "--reason", "x"), catch_exceptions=False)
+    body = yaml.safe_load((tmp_path / f"{name}.yaml").read_text()) | {"name": "untrained"}
+    (tmp_path / "untrained.yaml").write_text(yaml.safe_dump(body))
+    assert "boostline run untrained" in command("models", "untrained")
+
 
 def test_a_version_whose_file_was_changed_is_not_promoted(pipeline, store):
     manifest = read_ref(store, train_ref(pipeline, "2020-03-30"))
@@ -82,9 +79,3 @@ def test_a_version_whose_file_was_changed_is_not_promoted(pipeline, store):
         with pytest.raises(ModelRefused, match="SHA-256"):
             CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert pipeline.champion() == "2"
-
-
-def test_promote_names_a_version_that_is_not_there(pipeline):
-    arguments = ("promote", pipeline.dataset.name, "9", "--reason", "x")
-    with pytest.raises(FailError, match="has no version 9"):
-        CliRunner().invoke(app, arguments, catch_exceptions=False)
