@@ -7,7 +7,7 @@ file=docker/secrets/secrets.env
 fernet=AIRFLOW_FERNET_SECRET
 
 value() { sed -n "s/^$1=//p" "$file"; }
-put() { { grep -v "^$1=" "$file"; [ -z "${2:-}" ] || echo "$1=$2"; } > "$file.new"; mv "$file.new" "$file"; }
+put() { { grep -v "^$1=" "$file" || true; [ -z "${2:-}" ] || echo "$1=$2"; } > "$file.new"; mv "$file.new" "$file"; }
 
 [ $# -gt 0 ] || { sed -n '2s/^# //p' "$0"; sed 's/=.*//' "$file" | sort; exit 2; }
 for name; do

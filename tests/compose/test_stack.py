@@ -125,7 +125,7 @@ def test_the_history_server_shows_finished_applications_and_no_secret(landed: Cl
             assert "spark.authenticate.secret" in environment
             assert not [name for name, value in secrets().items() if name.endswith("_SECRET") and value in environment]
     finally:
-        landed.compose("--profile", "history", "rm", "--stop", "--force", "spark-history")
+        landed.compose("--profile", "history", "rm", "--stop", "--force", "--volumes", "spark-history")
 
 
 def reaches(cluster: Cluster, service: str, host: str, port: int) -> bool:

@@ -87,6 +87,7 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
         target = earlier.compose(*airflow, "python", "-c", STEP_BACK).split()[-1]
         earlier.compose(*airflow, "airflow", "db", "downgrade", "--to-revision", target, "--yes")
         assert migration(earlier) == target != newest
+        earlier.compose("rm", "--force", "--stop", "--volumes")  # anonymous volumes only
         earlier.compose("down")
         cluster.up()
         yield Upgraded(cluster, run_id, published, version, (newest, migration(cluster)))
