@@ -133,12 +133,15 @@ def _apply_rule(text: Any, rule: dict[str, str] | str) -> Any:
 
 
 def _lower(text: Any) -> Any:
-    """Lower case as Unicode and Spark have it (İ becomes two characters, Σ depends on its place); Arrow's is simpler."""
+    """Lower case as Unicode has it, in Spark as here (İ becomes two characters); Arrow's is simpler.
+
+    Σ becomes σ wherever it stands: what a word's end is, which would make it ς, Java and Python see differently.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     unique = pc.unique(text.drop_null())
-    lowered = pa.array([value.lower() for value in unique.to_pylist()], pa.string())
+    lowered = pa.array([value.replace("Σ", "σ").lower() for value in unique.to_pylist()], pa.string())
     return pc.take(lowered, pc.index_in(text, value_set=unique))
 
 

@@ -60,7 +60,8 @@ characters = st.characters(exclude_categories=("Cs", "Cn", "Co")).filter(
     lambda c: unicodedata.ucd_3_2_0.category(c) != "Cn"
 )
 texts = st.one_of(
-    st.sampled_from(["", " ", "a", "A", "ΑΣ", "İ", "ß", "x12", "x12\n", "\t b\r\n"]), st.text(characters, max_size=6)
+    st.sampled_from(["", " ", "a", "A", "ΑΣ", "ΑΣ-Α", "Ä㒟Σ幒", "İ", "ß", "x12", "x12\n", "\t b\r\n"]),
+    st.text(characters, max_size=6),
 )
 numbers = st.one_of(
     st.sampled_from([0.0, -0.0, float("nan"), float("inf"), float("-inf"), 1e308, -1e308, 5e-324]), st.floats()

@@ -27,17 +27,13 @@ _FIELDS = {
     "timestamp": ("ordinal", "dateTime"),
 }
 _LARGEST = "1.7976931348623157E308"
-# Unicode's Final_Sigma: letters that have a case, and what may stand between them and the sigma.
-_CASED = r"[\p{Lu}\p{Ll}\p{Lt}\u00aa\u00ba\u2160-\u217f\u24b6-\u24e9]"
-_BETWEEN = r"[\p{Mn}\p{Me}\p{Cf}\p{Lm}\p{Sk}'.:\u00b7\u0387\u055f\u05f4\u2018\u2019\u2024\u2027\ufe13\ufe52\ufe55\uff07\uff0e\uff1a]"
 _LOWER_FIRST = (
     ("I", "i"),
     ("\u0130", "i\u0307"),
-    (rf"\u03a3(?<={_CASED}{_BETWEEN}{{0,99}}\u03a3)(?!{_BETWEEN}*{_CASED})", "\u03c2"),
     ("\u03a3", "\u03c3"),
 )
 """What is put into lower case before an engine does the rest: it may see to its machine's language, as Turkish has another
-i, and Java takes a quotation mark within a word for a letter when it looks for the end of a Greek one."""
+i, and a sigma is σ wherever it stands."""
 
 EXACT_DIGITS = 15
 """Whole numbers of so many digits are exact in double precision."""

@@ -76,7 +76,7 @@ def clean_text(spec: ColumnSpec, text: Column) -> Column:
         if rule == "trim":
             text = F.btrim(text, F.lit(BLANKS))
         elif rule == "lower":
-            text = F.lower(text)
+            text = F.lower(F.translate(text, "Σ", "σ"))  # see boostline.transform
         else:
             text = F.regexp_replace(text, portable_pattern(rule.replace), rule.by)
     return F.when(text != "", text)
