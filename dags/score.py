@@ -16,9 +16,8 @@ from datetime import UTC, datetime
 
 from airflow.sdk import DAG, PartitionedAssetTimetable
 
-from boostline.dataset import Dataset, dataset_files, load_dataset
-from boostline.errors import DatasetInvalid
-from boostline.orchestration.dag import clean_asset, default_args, invalid_dag, score_form
+from boostline.dataset import Dataset
+from boostline.orchestration.dag import clean_asset, dags_by_id, default_args, score_form
 from boostline.orchestration.spark_job import spark_job
 from boostline.settings import Settings
 
@@ -43,9 +42,4 @@ def score_dag(dataset: Dataset) -> DAG:
     return dag
 
 
-for path in dataset_files(SETTINGS.datasets):
-    try:
-        dag = score_dag(load_dataset(path))
-    except DatasetInvalid as error:
-        dag = invalid_dag(path.stem, "score", error, SETTINGS)
-    globals()[dag.dag_id] = dag
+globals().update(dags_by_id("score", score_dag, SETTINGS))

@@ -15,13 +15,12 @@ from datetime import UTC, datetime
 
 from airflow.sdk import DAG
 
-from boostline.dataset import Dataset, dataset_files, load_dataset
-from boostline.errors import DatasetInvalid
+from boostline.dataset import Dataset
 from boostline.orchestration.dag import (
     clean_asset,
+    dags_by_id,
     daily_partitions,
     default_args,
-    invalid_dag,
     python_task,
     trigger_form,
 )
@@ -61,9 +60,4 @@ def train_dag(dataset: Dataset) -> DAG:
     return dag
 
 
-for path in dataset_files(SETTINGS.datasets):
-    try:
-        dag = train_dag(load_dataset(path))
-    except DatasetInvalid as error:
-        dag = invalid_dag(path.stem, "train", error, SETTINGS)
-    globals()[dag.dag_id] = dag
+globals().update(dags_by_id("train", train_dag, SETTINGS))

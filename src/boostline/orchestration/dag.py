@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, Asset, Param
 from airflow.timetables.trigger import CronPartitionTimetable
 
-from boostline.dataset import Dataset
+from boostline.dataset import Dataset, dataset_files, load_dataset
 from boostline.errors import DatasetInvalid
 from boostline.orchestration import tasks
 from boostline.orchestration.run import form_default
@@ -112,7 +113,7 @@ def plain_id(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", name)
 
 
-def invalid_dag(name: str, kind: str, error: DatasetInvalid, settings: Settings) -> DAG:
+def _invalid_dag(name: str, kind: str, error: DatasetInvalid, settings: Settings) -> DAG:
     """What stands in for a dataset whose file is wrong, so that the other datasets keep their DAGs."""
     with DAG(
         f"{plain_id(name)}_{kind}",
@@ -128,6 +129,23 @@ def invalid_dag(name: str, kind: str, error: DatasetInvalid, settings: Settings)
             op_kwargs={"message": str(error)},
         )
     return dag
+
+
+def dags_by_id(kind: str, make: Callable[[Dataset], DAG], settings: Settings) -> dict[str, DAG]:
+    """One DAG for each dataset file, by its id; a file that is wrong gets a stand-in.
+
+    Args:
+        kind: The last part of the ids.
+        make: Makes the DAG of one dataset.
+        settings: Names the folder.
+    """
+    found = []
+    for path in dataset_files(settings.datasets):
+        try:
+            found.append(make(load_dataset(path)))
+        except DatasetInvalid as error:
+            found.append(_invalid_dag(path.stem, kind, error, settings))
+    return {dag.dag_id: dag for dag in found}
 
 
 def default_args(settings: Settings) -> dict[str, Any]:
