@@ -69,6 +69,8 @@ class Tracking:
     def __init__(self, settings: Settings, client: httpx.Client) -> None:
         self._uri = settings.mlflow_uri
         self._client = client
+        self.answered = datetime.fromtimestamp(0, UTC)
+        """By MLflow's clock, when it answered last."""
 
     def start_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> Run:
         """Open a run in an experiment, which is made where there is none."""
@@ -161,11 +163,9 @@ class Tracking:
             return {}
         return {item["alias"]: str(item["version"]) for item in found.get("aliases", [])}
 
-    def set_alias(self, dataset: str, alias: str, version: str) -> datetime:
-        """Move an alias, and return the server's time of the move."""
-        body = {"name": dataset, "alias": alias, "version": version}
-        answer = self._request("POST", "/api/2.0/mlflow/registered-models/alias", json=body)
-        return parsedate_to_datetime(answer.headers["date"]).astimezone(UTC)
+    def set_alias(self, dataset: str, alias: str, version: str) -> None:
+        """Let an alias name a version."""
+        self._post("registered-models/alias", {"name": dataset, "alias": alias, "version": version})
 
     def tag_version(self, dataset: str, version: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
@@ -204,6 +204,8 @@ class Tracking:
             raise ServiceUnavailable(
                 f"MLflow at {self._uri} does not answer: {error}", "Start it, or set BOOSTLINE_MLFLOW_URI"
             ) from error
+        if "date" in answer.headers:
+            self.answered = parsedate_to_datetime(answer.headers["date"]).astimezone(UTC)
         if answer.is_success:
             return answer
         self._refuse(answer)

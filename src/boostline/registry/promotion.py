@@ -189,17 +189,19 @@ def _obstacle(candidate: Version, champion: Version | None, *, is_backfill: bool
 
 
 def _move(mlflow: Tracking, to: Version, champion: Version | None, *, reason: str, who: str) -> None:
-    when = mlflow.set_alias(to.dataset, CHAMPION, to.version)
+    """Record a move, then make it: a crash in between leaves a record that the next try writes again, not a gap."""
     move = {
-        "time": when.isoformat(),
+        "time": mlflow.answered.isoformat(),
         "from": champion.version if champion else "",
         "to": to.version,
         "reason": reason,
         "who": who,
     }
     # Numbered on from the move that made the last champion, since the server's time counts whole seconds.
-    number = max(_numbers(champion), default=0) + 1 if champion else 1
-    mlflow.tag_version(to.dataset, to.version, {f"{MOVE}{number}": json.dumps(move)})
+    # A champion that was made in MLflow itself has no number, and the version's own earlier moves must stay.
+    last = max(_numbers(champion) if champion else [], default=0) or max(_numbers(to), default=0)
+    mlflow.tag_version(to.dataset, to.version, {f"{MOVE}{last + 1}": json.dumps(move)})
+    mlflow.set_alias(to.dataset, CHAMPION, to.version)
 
 
 def _moves(versions: list[Version]) -> list[dict[str, str]]:
