@@ -69,7 +69,7 @@ class SparkJob(SparkSubmitOperator):
             store = Store(settings)
             run = resolve_run(context, self.dataset, settings)
             self.log.info("Data date %s%s", run.day, f", experiment: {run.changes}" if run.is_experiment else "")
-            bring = {"ingest": self._ingest, "score": self._score}.get(self.job, self._stage)
+            bring = self._ingest if self.job == "ingest" else self._stage
             handed = bring(context, settings, store, run)
             return handed | {"seconds": round(time.monotonic() - started, 1)}
 
@@ -105,9 +105,14 @@ class SparkJob(SparkSubmitOperator):
         return {"window": key, "partitions": len(refs), "ran": bool(plan.stale), "spark": _applied(store, refs)}
 
     def _stage(self, context: Any, settings: Settings, store: Store, run: Run) -> dict[str, Any]:
-        reads = self._reads(context, store)
-        identities = {f"{ref.stage}/{ref.table or ''}/{ref.partition}": ref.identity for ref in reads}
-        plan = plan_stage(store, STAGE_OF_JOB[self.job], run.dataset, run.day, identities)
+        reads, scorer, table = self._reads(context, store), None, None
+        sources = reads
+        if self.job == "score":
+            scorer = _scorer(settings, store, run.dataset.name, context["params"].get("version"))
+            self.log.info("Model version %s, which learnt up to %s", scorer.version, scorer.model.partition)
+            sources, table = [*reads, scorer.model], version_folder(scorer.version)
+        identities = {f"{ref.stage}/{ref.table or ''}/{ref.partition}": ref.identity for ref in sources}
+        plan = plan_stage(store, STAGE_OF_JOB[self.job], run.dataset, run.day, identities, table=table)
         if plan.current:
             self.log.info("Up to date: attempt %s. No Spark job is submitted", plan.current.attempt)
             return _handed(store, [plan.current], ran=False)
@@ -119,32 +124,12 @@ class SparkJob(SparkSubmitOperator):
             publish=run.publish,
             targets=[plan.target],
             reads=reads,
-        )
-        return _handed(store, self._submit(context, settings, store, request).refs, ran=True)
-
-    def _score(self, context: Any, settings: Settings, store: Store, run: Run) -> dict[str, Any]:
-        scorer = _scorer(settings, store, run.dataset.name, context["params"].get("version"))
-        self.log.info("Model version %s, which learnt up to %s", scorer.version, scorer.model.partition)
-        reads = load_window(store, pull(context, "ingest")["window"]).refs
-        identities = {f"{ref.stage}/{ref.table or ''}/{ref.partition}": ref.identity for ref in [*reads, scorer.model]}
-        plan = plan_stage(store, "predictions", run.dataset, run.day, identities, table=version_folder(scorer.version))
-        if plan.current:
-            self.log.info("Up to date: attempt %s. No Spark job is submitted", plan.current.attempt)
-            return _handed(store, [plan.current], ran=False)
-        request = JobRequest(
-            job="score",
-            dataset=run.dataset,
-            date=run.day.isoformat(),
-            attempt=new_attempt(run, context["ti"].try_number),
-            publish=True,
-            targets=[plan.target],
-            reads=reads,
             scorer=scorer,
         )
         return _handed(store, self._submit(context, settings, store, request).refs, ran=True)
 
     def _reads(self, context: Any, store: Store) -> list[Ref]:
-        if self.job == "featurize":
+        if self.job in ("featurize", "score"):
             return load_window(store, pull(context, "ingest")["window"]).refs
         return refs_of(pull(context, "featurize"))
 
