@@ -18,7 +18,7 @@ from boostline.lake.paths import attempt_folder, version_folder
 from boostline.lake.plan import plan_ingest, plan_stage
 from boostline.scoring.model_file import UBJ, load_published
 from boostline.spark.score import run_score
-from boostline.spark.scoring import with_predictions
+from boostline.spark.scoring import share, with_predictions
 from tests.spark.lab import CLASSES, DAY, GOOD_ROWS, Lab, csv, dataset_of
 from tests.spark.model_lab import put_model
 
@@ -117,7 +117,7 @@ def test_an_error_in_an_executor_is_ours_again(lab: Lab) -> None:
     from boostline.spark.failures import explain
 
     with pytest.raises(Exception, match="power") as caught:
-        with_predictions(frame, loaded, "1", ["id"]).collect()
+        with_predictions(frame, share(lab.spark, loaded, "1"), ["id"]).collect()
     error = explain(caught.value)
     assert isinstance(error, DataInvalid) and "column power: string does not fit double" in error.message
     assert error.remedy == "Send power as double"

@@ -82,9 +82,9 @@ def _nodes(model: Any, names: list[str]) -> list[dict[str, Any]]:
     child by index, and what goes left: up to a `threshold`, or one of the `codes`.
     """
     classifier, nodes = hasattr(model, "numClasses"), list[dict[str, Any]]()
-    todo: list[tuple[Any, dict[str, Any], str]] = [(model._java_obj.rootNode(), {}, "")]
-    while todo:
-        java, parent, side = todo.pop()
+    pending: list[tuple[Any, dict[str, Any], str]] = [(model._java_obj.rootNode(), {}, "")]
+    while pending:
+        java, parent, side = pending.pop()
         parent[side] = len(nodes)
         if java.subtreeDepth() == 0:
             counts = [float(count) for count in java.impurityStats().stats()] if classifier else None
@@ -96,7 +96,7 @@ def _nodes(model: Any, names: list[str]) -> list[dict[str, Any]]:
             node["threshold"] = float(split.threshold())
         else:
             node["codes"] = sorted(int(code) for code in split.leftCategories())
-        todo += [(java.rightChild(), node, "right"), (java.leftChild(), node, "left")]
+        pending += [(java.rightChild(), node, "right"), (java.leftChild(), node, "left")]
         nodes.append(node)
     return nodes
 

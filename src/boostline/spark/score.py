@@ -18,7 +18,7 @@ from boostline.scoring.model_file import load_published
 from boostline.spark.clean import daily_rows, read_tables, require_one_match
 from boostline.spark.feature_rows import join_references
 from boostline.spark.rowhash import as_text, hash_of, sum_of
-from boostline.spark.scoring import with_predictions
+from boostline.spark.scoring import share, with_predictions
 from boostline.spark.steps import step
 
 
@@ -37,7 +37,7 @@ def run_score(spark: SparkSession, store: Store, request: JobRequest) -> list[Re
         manifests = read_refs(store, request.reads)
         tables, before = read_tables(spark, store, dataset, manifests), daily_rows(dataset, manifests)
         rows = join_references(tables[dataset.daily_table], tables, dataset)
-        scored = with_predictions(rows, model, scorer.version, [*dataset.id, DATA_DATE])
+        scored = with_predictions(rows, share(spark, model, scorer.version), [*dataset.id, DATA_DATE])
     with step("score and write"):
         scored.write.parquet(store.uri(f"{request.folder}rows", "s3a"))
     with step("audit"):

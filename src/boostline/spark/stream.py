@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from secrets import token_hex
 
 from pyspark.sql import DataFrame, SparkSession
@@ -19,15 +19,14 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from boostline.dataset import Dataset
-from boostline.errors import DataInvalid, DataMissing, ServiceUnavailable, Superseded
+from boostline.errors import DataInvalid, DataMissing, ServiceUnavailable
 from boostline.lake import paths
 from boostline.lake.features import DATA_DATE
 from boostline.lake.job import Target
-from boostline.lake.manifest import Manifest, attempt_files, fingerprint, publish, read_current
+from boostline.lake.manifest import Manifest, attempt_files, fingerprint, publish, read_current, read_ref
 from boostline.lake.plan import stage_sections
 from boostline.lake.store import Store
 from boostline.registry.versions import champion_of, load_version
-from boostline.scoring.model_file import Model
 from boostline.settings import Settings
 from boostline.spark.clean import read_tables, require_one_match
 from boostline.spark.contract import clean_types
@@ -36,7 +35,7 @@ from boostline.spark.ingest import classify_rows
 from boostline.spark.paths import read_files
 from boostline.spark.quarantine import with_reasons
 from boostline.spark.rowhash import as_text, hash_of, sum_of
-from boostline.spark.scoring import with_predictions
+from boostline.spark.scoring import Shared, share, with_predictions
 from boostline.spark.stream_source import Batch, brokers, open_source, read_batch, require_unchanged
 
 log = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ class Stream:
     store: Store
     settings: Settings
     dataset: Dataset
-    models: dict[str, Model] = field(default_factory=dict)
+    held: Shared | None = None
 
 
 def start_stream(stream: Stream, *, once: bool) -> StreamingQuery:
@@ -82,18 +81,18 @@ def _score_batch(stream: Stream, frame: DataFrame, number: int) -> None:
         log.info("%s of %s is published already", partition, name)
     else:
         batch = read_batch(frame, store, dataset)
-        version, model = _champion(stream)
-        sections = {"dataset": stage_sections("predictions", dataset), "model": model.info.sha256}
+        shared = _champion(stream)
+        sections = {"dataset": stage_sections("predictions", dataset), "model": shared.model.info.sha256}
         print_ = fingerprint("predictions", sections, batch.inputs)
         target = Target(table=name, partition=partition, fingerprint=print_, expected_etag=None, inputs=batch.inputs)
-        manifest = _publish(stream, batch, target, version, model)
+        manifest = _publish(stream, batch, target, shared)
         told = f"{manifest.rows['rows']} rows, {manifest.rows['quarantined']} to quarantine"
-        log.info("%s: %s, version %s", partition, told, version)
+        log.info("%s: %s, version %s", partition, told, shared.version)
     if dataset.stream.answers:
         _send(stream, manifest)
 
 
-def _publish(stream: Stream, batch: Batch, target: Target, version: str, model: Model) -> Manifest:
+def _publish(stream: Stream, batch: Batch, target: Target, shared: Shared) -> Manifest:
     """Score one batch and publish it."""
     dataset, store = stream.dataset, stream.store
     attempt = f"stream-{target.partition.removeprefix('batch=')}-{token_hex(6)}"
@@ -109,7 +108,7 @@ def _publish(stream: Stream, batch: Batch, target: Target, version: str, model: 
             if counted["quarantined"]:
                 address = store.uri(paths.quarantine_table(dataset.name, attempt, dataset.daily_table), "s3a")
                 with_reasons(rows, dataset, dataset.daily_table).drop("_partition").write.parquet(address)
-            scored = _scored(stream, rows, version, model)
+            scored = _scored(stream, rows, shared)
             scored.write.parquet(store.uri(f"{folder}rows", "s3a"))
         finally:
             rows.unpersist()
@@ -131,20 +130,16 @@ def _publish(stream: Stream, batch: Batch, target: Target, version: str, model: 
         columns=columns,
         row_hash=row_hash,
         details={
-            "version": version,
-            "sha256": model.info.sha256,
-            "model_date": model.info.date,
+            "version": shared.version,
+            "sha256": shared.model.info.sha256,
+            "model_date": shared.model.info.date,
             "refused": batch.refused,
         },
     )
-    publish(store, manifest, None)
-    found = read_current(store, "predictions", dataset.name, target.table, target.partition)
-    if found is None:
-        raise Superseded(f"{store.uri(manifest.current_key)} is gone", "The stream starts again")
-    return found[0]
+    return read_ref(store, publish(store, manifest, None))
 
 
-def _scored(stream: Stream, rows: DataFrame, version: str, model: Model) -> DataFrame:
+def _scored(stream: Stream, rows: DataFrame, shared: Shared) -> DataFrame:
     dataset = stream.dataset
     good = rows.where(F.col("_fate") == "good").select(*clean_types(dataset.tables[dataset.daily_table]))
     manifests = []
@@ -158,7 +153,7 @@ def _scored(stream: Stream, rows: DataFrame, version: str, model: Model) -> Data
         manifests.append(found[0])
     tables = read_tables(stream.spark, stream.store, dataset, manifests)
     joined = join_references(good, tables, dataset)
-    return with_predictions(joined, model, version, [*dataset.id, DATA_DATE])
+    return with_predictions(joined, shared, [*dataset.id, DATA_DATE])
 
 
 def _count(rows: DataFrame) -> dict[str, int]:
@@ -170,28 +165,29 @@ def _count(rows: DataFrame) -> dict[str, int]:
     }
 
 
-def _champion(stream: Stream) -> tuple[str, Model]:
+def _champion(stream: Stream) -> Shared:
     """The champion now, or the last one where the registry does not answer.
 
     Raises:
         ServiceUnavailable: There is none yet.
     """
+    held, name = stream.held, stream.dataset.name
     try:
-        version = champion_of(stream.settings, stream.dataset.name)
+        version = champion_of(stream.settings, name)
     except ServiceUnavailable as error:
-        if not stream.models:
+        if held is None:
             raise
-        log.warning("%s; going on with version %s", error.message, next(iter(stream.models)))
-        return next(iter(stream.models.items()))
+        log.warning("%s; going on with version %s", error.message, held.version)
+        return held
     if version is None:
-        name = stream.dataset.name
         raise ServiceUnavailable(f"{name} has no champion yet", f"Train one: boostline run {name} --date YYYY-MM-DD")
-    if version.version not in stream.models:
-        model = load_version(stream.store, version)
-        stream.models.clear()
-        stream.models[version.version] = model
-        log.info("scoring with version %s from now on", version.version)
-    return version.version, stream.models[version.version]
+    if held and held.version == version.version:
+        return held
+    stream.held = newer = share(stream.spark, load_version(stream.store, version), version.version)
+    log.info("scoring with version %s from now on", version.version)
+    if held:
+        held.files.destroy()
+    return newer
 
 
 def _stream_id(store: Store, dataset: Dataset) -> str:
