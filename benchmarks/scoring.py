@@ -30,7 +30,7 @@ from boostline.local.ports import free_ports
 from boostline.local.services import S3
 from boostline.local.stack import running_stack
 from boostline.scoring.engine import import_xgboost
-from boostline.scoring.matrix import Columns, to_matrix
+from boostline.scoring.matrix import Columns, single_precision
 from boostline.scoring.model_file import INFO, TRANSFORM, UBJ, Model, ModelInfo, load_model
 from boostline.settings import Settings
 from boostline.transform import RawColumn, Transform
@@ -86,7 +86,7 @@ def spark(cores: int) -> None:
     os.sched_setaffinity(0, range(cores))
     os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master local[{cores}] --driver-memory 2g pyspark-shell"
     from boostline.spark.paths import read_files
-    from boostline.spark.scoring import with_predictions
+    from boostline.spark.scoring import share, with_predictions
     from boostline.spark.session import spark_session
 
     store = Store(Settings())
@@ -96,7 +96,7 @@ def spark(cores: int) -> None:
         session.range(1).collect()
         start, cpu = time.monotonic(), cpu_seconds()
         rows = read_files(session.read.schema(schema).parquet, store, row_keys(store))
-        with_predictions(rows, model, "1", ["row"]).write.parquet(store.uri("predictions/", "s3a"))
+        with_predictions(rows, share(session, model, "1"), ["row"]).write.parquet(store.uri("predictions/", "s3a"))
         print(json.dumps({"wall": time.monotonic() - start, "cpu": cpu_seconds() - cpu}))
 
 
@@ -123,7 +123,10 @@ def make(store: Store, rows: int, rounds: int) -> None:
     transform = make_transform()
     sample = parquet_dataset(store, row_keys(store)[:1]).head(100_000)
     kinds = {name: "c" if name in TEXTS else "q" for name in transform.names}
-    matrix = to_matrix(transform.apply(sample), Columns(list(kinds), list(kinds.values())), 2)
+    columns = Columns(list(kinds), list(kinds.values()))
+    matrix = import_xgboost().DMatrix(
+        single_precision(transform.apply(sample), columns), feature_names=columns.names, feature_types=columns.types
+    )
     signal = (
         sample["x0"].to_numpy()
         + sample["x1"].to_numpy() * sample["x2"].to_numpy()

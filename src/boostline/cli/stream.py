@@ -30,8 +30,6 @@ def stream(
         submit,
         "--master",
         master,
-        "--name",
-        f"{spec.name}-stream",
         *conf,
         str(settings.jobs / "score_stream.py"),
     ]

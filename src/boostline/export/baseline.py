@@ -91,9 +91,9 @@ def _field(name: str, transform: Transform) -> tuple[str, int | None]:
 
 def _tree(nodes: Sequence[Mapping[str, Any]], transform: Transform, threshold: float, raw: Any, local: Any) -> Any:
     root = element("Node", element("True"))
-    todo = [(0, root)]
-    while todo:
-        index, made = todo.pop()
+    pending = [(0, root)]
+    while pending:
+        index, made = pending.pop()
         node = nodes[index]
         if "input" not in node:
             _leaf(made, node, transform, threshold)
@@ -101,7 +101,7 @@ def _tree(nodes: Sequence[Mapping[str, Any]], transform: Transform, threshold: f
         for side, test in zip(("left", "right"), _tests(node, transform), strict=True):
             child = element("Node", test)
             made.append(child)
-            todo.append((node[side], child))
+            pending.append((node[side], child))
     if transform.task == "regression":
         return element("TreeModel", raw, local, root, functionName="regression", splitCharacteristic="binarySplit")
     output = probability_outputs(class_names(transform))

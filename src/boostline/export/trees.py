@@ -53,9 +53,9 @@ def _nodes(tree: dict[str, Any], fields: Sequence[str]) -> Any:
     """The tree's root; the nodes below it are made without recursion, since a tree may be deep."""
     listed = _category_sets(tree)
     root = element("Node", element("True"), id=0)
-    todo = [(0, root)]
-    while todo:
-        index, node = todo.pop()
+    pending = [(0, root)]
+    while pending:
+        index, node = pending.pop()
         left, right = tree["left_children"][index], tree["right_children"][index]
         if left == _NO_CHILD:
             node.set("score", repr(tree["split_conditions"][index]))
@@ -75,7 +75,7 @@ def _nodes(tree: dict[str, Any], fields: Sequence[str]) -> Any:
         for child, test in both:
             made = element("Node", test, id=child)
             node.append(made)
-            todo.append((child, made))
+            pending.append((child, made))
     return root
 
 

@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LARGEST = 3.4028234663852886e38
-"""The largest number of float32."""
-
-
-LARGEST = 3.4028234663852886e38
 """The largest number in single precision."""
 
 
@@ -29,7 +25,7 @@ class Columns:
 
 
 def single_precision(table: Any, columns: Columns) -> Any:
-    """The features of a `pyarrow.Table` as XGBoost takes them, in training as in scoring.
+    """The features of a `pyarrow.Table` as training hands them to XGBoost.
 
     XGBoost computes in single precision and refuses what does not fit. The largest number that does stands for those
     beyond it: no threshold of a tree lies further out.
@@ -111,13 +107,3 @@ def _float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
     import numpy as np
 
     return np.clip(values, -LARGEST, LARGEST, out=values).astype(np.float32)
-
-
-def to_matrix(batch: Any, columns: Columns, threads: int) -> Any:
-    """Feature rows as a DMatrix, as serving and the gate see them."""
-    import pyarrow as pa
-
-    table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
-    return import_xgboost().DMatrix(
-        single_precision(table, columns), feature_names=columns.names, feature_types=columns.types, nthread=threads
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from boostline.scoring.matrix import Columns, to_matrix
+from boostline.scoring.matrix import Columns, contributions
 
 SHAP_ROWS = 1_000
 SHAP_ROW_TREES = 200_000
@@ -31,7 +31,7 @@ def importance(booster: Any, rows: Any, columns: Columns, threads: int) -> list[
     """
     import numpy as np
 
-    shap = np.abs(booster.predict(to_matrix(rows, columns, threads), pred_contribs=True))
+    shap = np.abs(contributions(booster, rows, columns, threads))
     mean = shap.mean(axis=tuple(range(shap.ndim - 1)))[:-1]
     gains = booster.get_score(importance_type="gain")
     found = [

@@ -1,4 +1,4 @@
-"""Using the promoted model: `serve`."""
+"""Answering over HTTP: `serve`."""
 
 from __future__ import annotations
 
