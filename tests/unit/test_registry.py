@@ -9,13 +9,13 @@ import pytest
 from tests.model_lab import toy_dataset, toy_rows
 from tests.pipeline_lab import STRONG, Pipeline, train_ref
 
-from boostline.errors import FailError, ModelRefused
+from boostline.errors import FailError, ModelRefused, ServiceUnavailable
 from boostline.lake.manifest import read_ref
 from boostline.metrics import evaluate
-from boostline.registry.promotion import history, rollback
+from boostline.registry.promotion import history, promote_by_hand, rollback
 from boostline.registry.versions import version_number
 from boostline.scoring.model_file import load_published
-from boostline.tracking import tracking
+from boostline.tracking import Tracking, tracking
 
 
 @pytest.fixture
@@ -146,6 +146,27 @@ def test_rolled_back_version_stays_blocked_and_moves_are_recorded(pipeline, stor
     assert all(move["time"].endswith("+00:00") for move in moves)
     with pytest.raises(FailError, match="no champion before version 1"):
         rollback(store, settings, pipeline.dataset.name, reason="again", who="ann")
+    # Where somebody moves the alias in MLflow itself, no earlier record is overwritten.
+    with tracking(settings) as mlflow:
+        mlflow.set_alias(pipeline.dataset.name, "champion", "2")
+    promote_by_hand(store, settings, pipeline.dataset.name, "1", reason="after all", who="ann")
+    assert history(settings, pipeline.dataset.name)[:3] == moves
+    assert [move["reason"] for move in history(settings, pipeline.dataset.name)][3:] == ["after all"]
+
+
+def test_a_move_is_on_record_before_the_alias_moves(pipeline, settings, monkeypatch):
+    features, model = pipeline.train("2020-03-31")
+    pipeline.judge("2020-03-31", features, model)
+
+    def fails(*_):
+        raise ServiceUnavailable("MLflow went away")
+
+    with monkeypatch.context() as patch, pytest.raises(ServiceUnavailable):
+        patch.setattr(Tracking, "set_alias", fails)
+        pipeline.promote(model)
+    assert pipeline.champion() is None
+    assert [move["to"] for move in history(settings, pipeline.dataset.name)] == ["1"]
+    assert pipeline.promote(model)["promoted"] and pipeline.champion() == "1"
 
 
 def test_experiment_is_judged_with_its_run_and_never_promoted(pipeline, store, settings):

@@ -189,7 +189,7 @@ def _obstacle(candidate: Version, champion: Version | None, *, is_backfill: bool
 
 
 def _move(mlflow: Tracking, to: Version, champion: Version | None, *, reason: str, who: str) -> None:
-    """Record a move, then make it: a crash in between leaves a record that the next try writes again, not a gap."""
+    """Record a move, then make it: what is tried again after a crash in between stands there twice, nothing is lost."""
     move = {
         "time": mlflow.answered.isoformat(),
         "from": champion.version if champion else "",
@@ -197,10 +197,9 @@ def _move(mlflow: Tracking, to: Version, champion: Version | None, *, reason: st
         "reason": reason,
         "who": who,
     }
-    # Numbered on from the move that made the last champion, since the server's time counts whole seconds.
-    # A champion that was made in MLflow itself has no number, and the version's own earlier moves must stay.
-    last = max(_numbers(champion) if champion else [], default=0) or max(_numbers(to), default=0)
-    mlflow.tag_version(to.dataset, to.version, {f"{MOVE}{last + 1}": json.dumps(move)})
+    # Numbered on from both, since the server's time counts whole seconds, and a record must never take another's place.
+    number = max([*_numbers(to), *(_numbers(champion) if champion else [])], default=0) + 1
+    mlflow.tag_version(to.dataset, to.version, {f"{MOVE}{number}": json.dumps(move)})
     mlflow.set_alias(to.dataset, CHAMPION, to.version)
 
 
