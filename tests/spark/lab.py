@@ -7,6 +7,7 @@ from datetime import date
 from secrets import token_hex
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
@@ -86,6 +87,23 @@ def dataset_of(changes: dict[str, Any] | None = None) -> Dataset:
 
 def csv(rows: list[str] = GOOD_ROWS, header: str = HEADER) -> bytes:
     return "\n".join([header, *rows, ""]).encode()
+
+
+def hostile_lines() -> list[str]:
+    """1,600 raw rows. The first 1,000 have values that the others have not, and many are missing."""
+    rng = np.random.default_rng(3)
+    lines = []
+    for number in range(1, 1601):
+        test = number <= 1000
+        power = (
+            rng.choice(["", "0", "1e30", "1e-300"]) if rng.random() < (0.2 if test else 0.05) else rng.normal(50, 20)
+        )
+        power = f"{abs(power):.17g}" if isinstance(power, float) else power
+        site = rng.choice(["a", " B", "c", "d", "", "q"] if test else ["a", " B", "c", "d"])
+        state, hour = rng.choice(["on", "off", ""]), rng.integers(0, 24 if test else 20)
+        load = hour + len(site) * 3 + (state == "on") * 4 + rng.normal(0, 2)
+        lines.append(f"{number},{site},{power},{state},{DAY}T{hour:02}:10:00Z,{load:.3f}")
+    return lines
 
 
 @dataclass

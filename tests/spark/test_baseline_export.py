@@ -14,7 +14,6 @@ from pyspark.sql import SparkSession
 from boostline.dataset import Dataset
 from boostline.export.baseline import baseline_pmml
 from boostline.export.document import write_document
-from boostline.lake import paths
 from boostline.lake.arrow import read_parquet
 from boostline.lake.features import test_raw_keys as raw_keys
 from boostline.lake.manifest import Manifest
@@ -22,9 +21,8 @@ from boostline.lake.store import Store
 from boostline.local.layout import BUCKET, Stack
 from boostline.settings import Settings
 from tests.export_lab import evaluate, pmml_rows
-from tests.spark.lab import CLASSES, DAY, SITES, Lab, csv, dataset_of
+from tests.spark.lab import CLASSES, Lab, csv, dataset_of, hostile_lines
 
-ROWS = 1600
 LATE = {"task": "binary", "label": {"name": "late", "expression": "load > 20"}, "gate": {"metric": "auc"}}
 KINDS: dict[str, dict[str, Any]] = {
     "linear one-hot": {"baseline": {"kind": "linear", "encoding": "onehot"}},
@@ -38,29 +36,11 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def _land(lab: Lab) -> None:
-    """Rows of which the first 1,000 test: those have values that the others have not, and many are missing."""
-    rng = np.random.default_rng(3)
-    lines = []
-    for number in range(1, ROWS + 1):
-        test = number <= 1000
-        power = (
-            rng.choice(["", "0", "1e30", "1e-300"]) if rng.random() < (0.2 if test else 0.05) else rng.normal(50, 20)
-        )
-        power = f"{abs(power):.17g}" if isinstance(power, float) else power
-        site = rng.choice(["a", " B", "c", "d", "", "q"] if test else ["a", " B", "c", "d"])
-        state, hour = rng.choice(["on", "off", ""]), rng.integers(0, 24 if test else 20)
-        load = hour + len(site) * 3 + (state == "on") * 4 + rng.normal(0, 2)
-        lines.append(f"{number},{site},{power},{state},{DAY}T{hour:02}:10:00Z,{load:.3f}")
-    lab.land(SITES, paths.REFERENCE, table="sites")
-    lab.land(csv(lines))
-
-
 @pytest.fixture(scope="module")
 def featurized(spark: SparkSession, s3: Stack) -> tuple[Lab, Callable[[Dataset], Manifest]]:
     """A lake with these rows, ingested once, and the features of a dataset, made once for each task."""
     lab = Lab(spark, Store(Settings(lake=f"s3://{BUCKET}/exported", s3_endpoint=s3.s3_endpoint)))
-    _land(lab)
+    lab.land_all(csv(hostile_lines()))
     lab.ingest(dataset_of())
     made: dict[str, Manifest] = {}
 
