@@ -167,6 +167,10 @@ class Tracking:
         """Let an alias name a version."""
         self._post("registered-models/alias", {"name": dataset, "alias": alias, "version": version})
 
+    def delete_alias(self, dataset: str, alias: str) -> None:
+        """Let an alias name nothing."""
+        self._request("DELETE", "/api/2.0/mlflow/registered-models/alias", json={"name": dataset, "alias": alias})
+
     def tag_version(self, dataset: str, version: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
         for key, value in tags.items():

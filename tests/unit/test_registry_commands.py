@@ -71,6 +71,32 @@ def test_versions_are_listed_rolled_back_and_promoted_by_hand(pipeline, tmp_path
     assert "boostline run untrained" in command("models", "untrained")
 
 
+def test_a_challenger_is_named_and_taken_away(pipeline):
+    name = pipeline.dataset.name
+    with pytest.raises(FailError, match="version 2 of .* is the champion"):
+        CliRunner().invoke(app, ("promote", name, "2", "--challenger", "--reason", "x"), catch_exceptions=False)
+    assert command("promote", name, "1", "--challenger", "--reason", "old against new") == (
+        f"version 1 of {name} is the challenger\n"
+    )
+    assert "challenger since" in command("models", name) and pipeline.champion() == "2"
+    assert command("rollback", name, "--challenger", "--reason", "seen") == (
+        f"version 1 of {name} is the challenger no more\n"
+    )
+    assert command("rollback", name, "--challenger") == f"{name} has no challenger\n"
+    command("promote", name, "1", "--challenger", "--reason", "once more")
+    # Crowned, it challenges nobody; and the challenger's moves are none that a rollback goes back by.
+    command("promote", name, "1", "--reason", "it won")
+    moves = [json.loads(command("models", name, "--json"))[index]["moves"] for index in (1, 0)]
+    assert [(move["alias"], move["from"], move["to"], move["reason"]) for move in moves[0]][1:] == [
+        ("challenger", "", "1", "old against new"),
+        ("challenger", "1", "", "seen"),
+        ("challenger", "", "1", "once more"),
+        ("champion", "2", "1", "it won"),
+        ("challenger", "1", "", "it is the champion now"),
+    ]
+    assert command("rollback", name) == f"version 2 of {name} is the champion again; version 1 is blocked\n"
+
+
 def test_a_version_whose_file_was_changed_is_not_promoted(pipeline, store):
     manifest = read_ref(store, train_ref(pipeline, "2020-03-30"))
     key = next(item.key for item in manifest.files if item.key.endswith("model.ubj"))

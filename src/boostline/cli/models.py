@@ -40,32 +40,50 @@ def promote(
     dataset: DatasetName,
     version: Annotated[str, typer.Argument(help="A version's number, as `boostline models` lists it")],
     reason: Annotated[str, typer.Option(help="Why; kept with the version")],
+    challenger: Annotated[
+        bool, typer.Option("--challenger", help="The challenger instead: tried beside the champion (docs/use.md)")
+    ] = False,
 ) -> None:
     """Make a version the champion, whatever the gate said. Nothing is trained; serving follows within seconds."""
-    from boostline.registry.promotion import promote_by_hand
+    from boostline.registry.promotion import challenge, promote_by_hand
 
-    name = find_dataset(dataset).name
-    before, now = promote_by_hand(open_store(), Settings(), name, version, reason=reason, who=getpass.getuser())
-    if before and before.version == now.version:
-        out.print(f"version {now.version} of {name} is the champion already", soft_wrap=True)
+    name, who = find_dataset(dataset).name, getpass.getuser()
+    if challenger:
+        alias, before = "challenger", challenge(open_store(), Settings(), name, version, reason=reason, who=who)
+    else:
+        alias, (before, _) = (
+            "champion",
+            promote_by_hand(open_store(), Settings(), name, version, reason=reason, who=who),
+        )
+    if before and before.version == version:
+        out.print(f"version {version} of {name} is the {alias} already", soft_wrap=True)
     else:
         instead = f", in place of version {before.version}" if before else ""
-        out.print(f"version {now.version} of {name} is the champion{instead}", soft_wrap=True)
+        out.print(f"version {version} of {name} is the {alias}{instead}", soft_wrap=True)
 
 
 @app.command(epilog='Example: boostline rollback nyc_flights --reason "late flights are missed"')
 def rollback(
     dataset: DatasetName,
     reason: Annotated[str, typer.Option(help="Why; kept with the version")] = "no reason given",
+    challenger: Annotated[bool, typer.Option("--challenger", help="Take the challenger away instead")] = False,
 ) -> None:
     """Make the champion before this one the champion again, and keep the pipeline from promoting this one anew."""
+    from boostline.registry.promotion import challenge
     from boostline.registry.promotion import rollback as roll_back
 
     name = find_dataset(dataset).name
+    if challenger:
+        before = challenge(open_store(), Settings(), name, None, reason=reason, who=getpass.getuser())
+        told = (
+            f"version {before.version} of {name} is the challenger no more" if before else f"{name} has no challenger"
+        )
+        return out.print(told, soft_wrap=True)
     gone, now = roll_back(open_store(), Settings(), name, reason=reason, who=getpass.getuser())
     out.print(
         f"version {now.version} of {name} is the champion again; version {gone.version} is blocked", soft_wrap=True
     )
+    return None
 
 
 def _fate(item: dict[str, Any]) -> str:
@@ -74,6 +92,10 @@ def _fate(item: dict[str, Any]) -> str:
         return f"rolled back: {item['rolled_back']}"
     if item["moves"]:
         move = item["moves"][-1]
-        word = "champion since" if "champion" in item["aliases"] else "was champion from"
+        alias = move["alias"]
+        if not move["to"]:
+            word = f"{alias} until"
+        else:
+            word = f"{alias} since" if alias in item["aliases"] else f"was {alias} from"
         return f"{word} {move['time'][:16].replace('T', ' ')} UTC, by {move['who']}: {move['reason']}"
     return {None: "not judged", True: "passed the gate, not promoted", False: "the gate said no"}[item["passed"]]

@@ -1,4 +1,4 @@
-"""Moving the alias `champion`: by the pipeline, by hand, and back. Every move is recorded with the version it went to."""
+"""Moving the aliases: the champion by the pipeline, by hand, and back; the challenger by hand. Every move is recorded."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from boostline.errors import FailError, ModelRefused
 from boostline.lake.manifest import Ref
 from boostline.lake.store import Store
 from boostline.registry.versions import (
+    CHALLENGER,
     CHAMPION,
     MOVE,
     ROLLED_BACK,
@@ -65,7 +66,7 @@ def promote_candidate(
             return _outcome(False, reason)
         before = f"in place of version {champion.version} of {date_of(champion)}" if champion else "the first champion"
         outcome = _outcome(True, f"version {candidate.version} of {date_of(candidate)} passed the gate, {before}")
-        _move(mlflow, candidate, champion, reason=outcome["reason"], who=who)
+        _crown(mlflow, candidate, champion, reason=outcome["reason"], who=who)
         mlflow.tag_version(dataset.name, candidate.version, {TAG + "promotion": json.dumps(outcome)})
         return outcome
 
@@ -97,7 +98,7 @@ def promote_by_hand(
     with tracking(settings) as mlflow:
         champion = mlflow.aliased(dataset, CHAMPION)
         if champion is None or champion.version != target.version:
-            _move(mlflow, target, champion, reason=reason, who=who)
+            _crown(mlflow, target, champion, reason=reason, who=who)
         if ROLLED_BACK in target.tags:
             mlflow.untag_version(dataset, target.version, ROLLED_BACK)
     return champion, target
@@ -125,7 +126,8 @@ def rollback(store: Store, settings: Settings, dataset: str, *, reason: str, who
         if champion is None:
             raise FailError(f"{dataset} has no champion", "Train and promote one first")
         versions = {item.version: item for item in mlflow.versions(dataset)}
-        earlier = [move["to"] for move in _moves(list(versions.values())) if move["to"] != champion.version]
+        moves = [move for move in _moves(list(versions.values())) if move["alias"] == CHAMPION]
+        earlier = [move["to"] for move in moves if move["to"] != champion.version]
         usable = [name for name in earlier if name in versions and ROLLED_BACK not in versions[name].tags]
         if not usable:
             raise FailError(
@@ -135,12 +137,46 @@ def rollback(store: Store, settings: Settings, dataset: str, *, reason: str, who
         target = versions[usable[-1]]
         load_version(store, target)
         mlflow.tag_version(dataset, champion.version, {ROLLED_BACK: reason})
-        _move(mlflow, target, champion, reason=reason, who=who)
+        _crown(mlflow, target, champion, reason=reason, who=who)
         return champion, target
 
 
+def challenge(
+    store: Store, settings: Settings, dataset: str, version: str | None, *, reason: str, who: str
+) -> Version | None:
+    """Make a version the challenger, which serving may try beside the champion; or have none any more.
+
+    Args:
+        store: The lake; the model is loaded and checked before the alias moves.
+        settings: MLflow's address.
+        dataset: The registered model's name.
+        version: Its number; none: no challenger any more.
+        reason: Why, for the record.
+        who: Recorded with the move.
+
+    Returns:
+        The challenger before, if any.
+
+    Raises:
+        FailError: There is no such version, or it is the champion.
+        ModelRefused: Its files are gone, or do not match their SHA-256.
+    """
+    target = find_version(settings, dataset, version) if version else None
+    if target:
+        load_version(store, target)
+    with tracking(settings) as mlflow:
+        before = mlflow.aliased(dataset, CHALLENGER)
+        if target and mlflow.aliases(dataset).get(CHAMPION) == target.version:
+            raise FailError(f"version {target.version} of {dataset} is the champion", "Challenge it with another one")
+        if target and (before is None or before.version != target.version):
+            _move(mlflow, CHALLENGER, target, before, reason=reason, who=who)
+        elif before and target is None:
+            _withdraw(mlflow, before, reason=reason, who=who)
+    return before
+
+
 def history(settings: Settings, dataset: str) -> list[dict[str, str]]:
-    """All moves of the alias, the oldest first: `{"time", "from", "to", "reason", "who"}`."""
+    """All moves of the aliases, the oldest first: `{"time", "alias", "from", "to", "reason", "who"}`."""
     with tracking(settings) as mlflow:
         return _moves(mlflow.versions(dataset))
 
@@ -151,7 +187,7 @@ def overview(settings: Settings, dataset: str) -> list[dict[str, Any]]:
     Returns:
         `{"version", "date", "aliases", "metrics", "passed", "fingerprint", "sha256", "rolled_back", "moves"}`; metrics
         are the gate's, on the version's own test rows; `passed` is none where nobody has judged; `moves` as `history`
-        has them, of the alias to this version.
+        has them, of an alias to this version, or from it to none.
     """
     with tracking(settings) as mlflow:
         versions, aliases = mlflow.versions(dataset), mlflow.aliases(dataset)
@@ -188,23 +224,41 @@ def _obstacle(candidate: Version, champion: Version | None, *, is_backfill: bool
     return None
 
 
-def _move(mlflow: Tracking, to: Version, champion: Version | None, *, reason: str, who: str) -> None:
+def _crown(mlflow: Tracking, to: Version, champion: Version | None, *, reason: str, who: str) -> None:
+    """Make a version the champion; one that was the challenger has nobody to challenge any more."""
+    _move(mlflow, CHAMPION, to, champion, reason=reason, who=who)
+    challenger = mlflow.aliased(to.dataset, CHALLENGER)
+    if challenger and challenger.version == to.version:
+        _withdraw(mlflow, challenger, reason="it is the champion now", who=who)
+
+
+def _move(mlflow: Tracking, alias: str, to: Version, before: Version | None, *, reason: str, who: str) -> None:
     """Record a move, then make it: what is tried again after a crash in between stands there twice, nothing is lost."""
-    move = {
-        "time": mlflow.answered.isoformat(),
-        "from": champion.version if champion else "",
-        "to": to.version,
-        "reason": reason,
-        "who": who,
-    }
+    move = {"alias": alias, "from": before.version if before else "", "to": to.version, "reason": reason, "who": who}
+    _record(mlflow, to, before, move)
+    mlflow.set_alias(to.dataset, alias, to.version)
+
+
+def _withdraw(mlflow: Tracking, challenger: Version, *, reason: str, who: str) -> None:
+    move = {"alias": CHALLENGER, "from": challenger.version, "to": "", "reason": reason, "who": who}
+    _record(mlflow, challenger, None, move)
+    mlflow.delete_alias(challenger.dataset, CHALLENGER)
+
+
+def _record(mlflow: Tracking, holder: Version, before: Version | None, move: dict[str, str]) -> None:
     # Numbered on from both, since the server's time counts whole seconds, and a record must never take another's place.
-    number = max([*_numbers(to), *(_numbers(champion) if champion else [])], default=0) + 1
-    mlflow.tag_version(to.dataset, to.version, {f"{MOVE}{number}": json.dumps(move)})
-    mlflow.set_alias(to.dataset, CHAMPION, to.version)
+    number = max([*_numbers(holder), *(_numbers(before) if before else [])], default=0) + 1
+    text = json.dumps({"time": mlflow.answered.isoformat()} | move)
+    mlflow.tag_version(holder.dataset, holder.version, {f"{MOVE}{number}": text})
 
 
 def _moves(versions: list[Version]) -> list[dict[str, str]]:
-    found = [(json.loads(item.tags[f"{MOVE}{number}"]), number) for item in versions for number in _numbers(item)]
+    """What the versions' tags tell; a record without an alias is of the champion."""
+    found = [
+        ({"alias": CHAMPION} | json.loads(item.tags[f"{MOVE}{number}"]), number)
+        for item in versions
+        for number in _numbers(item)
+    ]
     return [move for move, _ in sorted(found, key=lambda item: (item[0]["time"], item[1]))]
 
 

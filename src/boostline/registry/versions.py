@@ -1,8 +1,10 @@
 """Versions of a dataset's model, and the alias `champion`, which is the one truth about which of them serves.
 
+The alias `challenger` names a version that serving may try beside it: a share of the answers, or in the shadow.
+
 A version's tags, all with the prefix `boostline.`: `date`, `sha256`, `fingerprint`, `data_fingerprint` and `attempt` (set
-when it is registered), `verdict` (the gate's, JSON), `promotion` (the outcome, JSON), `move.N` (each move of the alias
-to it, JSON: when by MLflow's clock, from, to, why, who) and `rolled_back` (why it stays blocked).
+when it is registered), `verdict` (the gate's, JSON), `promotion` (the outcome, JSON), `move.N` (each move of an alias
+to it or away from it, JSON: when by MLflow's clock, which alias, from, to, why, who) and `rolled_back` (why it stays blocked).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from boostline.scoring.model_file import Model, load_published
 from boostline.settings import Settings
 from boostline.tracking import TAG, Version, tracking
 
-CHAMPION = "champion"
+CHAMPION, CHALLENGER = "champion", "challenger"
 ROLLED_BACK = TAG + "rolled_back"
 MOVE = TAG + "move."
 

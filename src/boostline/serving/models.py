@@ -17,7 +17,7 @@ from typing import Any
 from boostline.dataset import dataset_files
 from boostline.errors import BoostlineError, RetryError
 from boostline.lake.store import Store
-from boostline.registry.versions import CHAMPION, load_version
+from boostline.registry.versions import CHALLENGER, CHAMPION, load_version
 from boostline.scoring.few_rows import FewRows
 from boostline.scoring.model_file import Model
 from boostline.serving.examples import example_row
@@ -27,7 +27,6 @@ from boostline.tracking import TAG, Tracking, Version, tracking
 
 log = logging.getLogger("boostline.serving")
 
-CHALLENGER = "challenger"
 MODEL_THREADS = 1
 """Threads of XGBoost in one prediction: requests run beside each other, and large ones are cut into parts."""
 
