@@ -72,7 +72,7 @@ fuzz: $(STAMP) ## Send 10,000 hostile bodies to the REST service
 	$(BIN)/python -m pytest tests/serving -m fuzz
 
 test-compose: $(STAMP) ## Bring the compose stack up from nothing and use it; skipped where there is no Docker
-	$(BIN)/python -m pytest tests/compose/test_stack.py tests/compose/test_faults.py -m "not slow"
+	$(BIN)/python -m pytest tests/compose/test_stack.py tests/compose/test_serving.py tests/compose/test_faults.py -m "not slow"
 
 test-compose-faults: $(STAMP) ## What takes longer: each server killed under a job, published figures, an upgrade, MinIO
 	$(BIN)/python -m pytest tests/compose/test_faults.py tests/compose/test_published.py

@@ -41,6 +41,13 @@ case "${1:-}" in
   s3-gateway)
     python -m boostline.containers s3-identities "$run/s3.json"
     exec weed s3 -filer=s3-store:8888 -ip.bind=0.0.0.0 -port=8333 -config="$run/s3.json" -iam=false -autoCreateBucket=false ;;
+  serving)
+    # TOKEN_BILLING_SECRET=… is the token of the caller `billing`.
+    while IFS='=' read -r name token; do
+      name=${name#TOKEN_} name=${name%_SECRET}
+      echo "${name,,} $token"
+    done < <(env | grep '^TOKEN_.*_SECRET=') > "$run/tokens"
+    exec boostline serve ;;
   mlflow)
     python -m boostline.containers mlflow-login "$run/mlflow-login.ini"
     export MLFLOW_AUTH_CONFIG_PATH=$run/mlflow-login.ini

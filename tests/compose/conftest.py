@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.e2e.conftest import METERS, days_to, readings
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "boostline-test"
 DAY = date(2024, 5, 10)
+MARCH = date(2013, 3, 31)
 FAULTY = [f"meters_{name}" for name in ("worker", "workers", "master", "scheduler", "s3", "postgres")]
 METERS_ALIKE = ["meters_back", *FAULTY]
 LEAST_RIGHTS = {
@@ -88,6 +90,11 @@ class Cluster:
             found[name] = set(self.inside("rights", env=env))
         return found
 
+    def reaches(self, service: str, host: str, port: int) -> bool:
+        """Whether a running service can open a connection."""
+        said = self.execute(service, "timeout", "4", "bash", "-c", f"</dev/tcp/{host}/{port} && echo open", check=False)
+        return "open" in said
+
     def master(self) -> dict[str, Any]:
         """The Spark master's own account of workers and applications."""
         script = "import urllib.request as u; print(u.urlopen('http://spark-master:8080/json/').read().decode())"
@@ -121,6 +128,21 @@ class Cluster:
 def secrets() -> dict[str, str]:
     """What `make secrets` made."""
     return dict(line.split("=", 1) for line in (ROOT / "docker/secrets/secrets.env").read_text().splitlines())
+
+
+def check_hardened(cluster: Cluster) -> dict[str, Any]:
+    """Assert on every container that it has no more rights than it needs; the ports that are published, by service."""
+    published: dict[str, Any] = {}
+    for container in cluster.containers():
+        name, host = container["Config"]["Labels"]["com.docker.compose.service"], container["HostConfig"]
+        assert container["Config"]["User"] in ("boostline", "postgres", "nobody"), name
+        assert host["ReadonlyRootfs"], name
+        assert (host["CapDrop"], host["CapAdd"], host["Privileged"]) == (["ALL"], None, False), name
+        assert "no-new-privileges:true" in host["SecurityOpt"], name
+        assert host["Memory"] > 0, name
+        assert host["LogConfig"]["Config"]["max-size"], name
+        published |= {name: host["PortBindings"]} if host["PortBindings"] else {}
+    return published
 
 
 def docker_missing() -> str | None:
@@ -178,6 +200,8 @@ def _prepared(home: Path, settings: dict[str, str]) -> Cluster:
     for day in days_to(DAY, 7):
         (raw / f"readings-{day}.csv").write_text(readings(day))
     (raw / "sites.csv").write_text("site,area\n" + "".join(f"s{i},{50 + 13 * i}\n" for i in range(5)))
+    with (datasets / "nyc_flights.yaml").open("a") as file:
+        file.write(f"\nstream: {{since: {MARCH}}}\n")
     ports = free_ports()
     env = {
         **os.environ,
@@ -185,6 +209,8 @@ def _prepared(home: Path, settings: dict[str, str]) -> Cluster:
         "BOOSTLINE_PORT_AIRFLOW": str(ports.airflow),
         "BOOSTLINE_PORT_MLFLOW": str(ports.mlflow),
         "BOOSTLINE_PORT_HISTORY": str(ports.spark_master_ui),
+        "BOOSTLINE_PORT_PROMETHEUS": str(ports.spark_worker_ui),
+        "BOOSTLINE_PORTS_SERVING": "{}-{}".format(*neighbours()),
         "BOOSTLINE_RETRY_SECONDS": "5",
         **settings,
     }
@@ -197,6 +223,23 @@ def cluster() -> Iterator[Cluster]:
     with stack(PROJECT) as found:
         found.up()
         yield found
+
+
+def neighbours() -> tuple[int, int]:
+    """Two ports side by side, both free."""
+    while True:
+        first = free_ports().s3
+        with suppress(OSError), socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", first))
+            two.bind(("127.0.0.1", first + 1))
+            return first, first + 1
+
+
+@pytest.fixture(scope="session")
+def flights(cluster: Cluster) -> str:
+    """The id of a whole run of the shipped flights."""
+    cluster.compose("run", "--rm", "-T", "--no-deps", "cli", "python", "-m", "boostline.local", "demo-data")
+    return run(cluster, "nyc_flights_train", MARCH)
 
 
 @pytest.fixture(scope="session")

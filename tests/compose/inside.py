@@ -49,6 +49,13 @@ def published(dataset: str, day: str) -> dict[str, Any]:
     return found
 
 
+def batches(dataset: str) -> list[dict[str, Any]]:
+    """Rows and model version of each batch that the dataset's stream published."""
+    keys = [item.key for item in STORE.list(f"predictions/{dataset}/stream=") if item.key.endswith("/current.json")]
+    found = [json.loads(STORE.get(key)[0]) for key in keys]
+    return [{"rows": item["rows"]["rows"], "version": item["details"]["version"]} for item in found]
+
+
 def committers(dataset: str) -> list[str]:
     """What each Spark write of a dataset's says committed it."""
     keys = [
@@ -105,6 +112,7 @@ def conditional() -> list[int]:
 VERBS = {
     "put": put,
     "published": published,
+    "batches": batches,
     "committers": committers,
     "uploads": uploads,
     "rights": rights,

@@ -5,23 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import tarfile
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from tests.compose.conftest import DAY, LEAST_RIGHTS, ROOT, Cluster, run, secrets
+from tests.compose.conftest import DAY, LEAST_RIGHTS, ROOT, Cluster, check_hardened, run, secrets
 from tests.e2e.conftest import wait_for
-
-MARCH = date(2013, 3, 31)
-
-
-@pytest.fixture(scope="module")
-def flights(cluster: Cluster) -> str:
-    """The id of a whole run of the shipped flights."""
-    cluster.compose("run", "--rm", "-T", "--no-deps", "cli", "python", "-m", "boostline.local", "demo-data")
-    return run(cluster, "nyc_flights_train", MARCH)
 
 
 def test_it_comes_up_from_nothing_and_says_where_it_is(cluster: Cluster) -> None:
@@ -128,15 +116,10 @@ def test_the_history_server_shows_finished_applications_and_no_secret(landed: Cl
         landed.compose("--profile", "history", "rm", "--stop", "--force", "--volumes", "spark-history")
 
 
-def reaches(cluster: Cluster, service: str, host: str, port: int) -> bool:
-    said = cluster.execute(service, "timeout", "4", "bash", "-c", f"</dev/tcp/{host}/{port} && echo open", check=False)
-    return "open" in said
-
-
 def test_networks_let_through_only_what_is_needed(cluster: Cluster) -> None:
-    assert reaches(cluster, "spark-worker", "spark-master", 7077)
-    assert reaches(cluster, "spark-worker", "s3", 8333)
-    assert reaches(cluster, "s3", "s3-store", 8888)
+    assert cluster.reaches("spark-worker", "spark-master", 7077)
+    assert cluster.reaches("spark-worker", "s3", 8333)
+    assert cluster.reaches("s3", "s3-store", 8888)
     for host, port in (
         ("postgres", 5432),
         ("s3-store", 8888),
@@ -144,25 +127,16 @@ def test_networks_let_through_only_what_is_needed(cluster: Cluster) -> None:
         ("mlflow", 5000),
         ("airflow-api", 8080),
     ):
-        assert not reaches(cluster, "spark-worker", host, port), host
+        assert not cluster.reaches("spark-worker", host, port), host
     for service in ("airflow-scheduler", "mlflow", "airflow-api"):
-        assert not reaches(cluster, service, "s3-store", 8888), service
+        assert not cluster.reaches(service, "s3-store", 8888), service
     for service in ("airflow-dags", "airflow-triggerer", "airflow-api"):
-        assert not reaches(cluster, service, "mlflow", 5000), service
-    assert not reaches(cluster, "airflow-scheduler", "spark-master", 6066)  # Spark's REST submission
+        assert not cluster.reaches(service, "mlflow", 5000), service
+    assert not cluster.reaches("airflow-scheduler", "spark-master", 6066)  # Spark's REST submission
 
 
 def test_every_container_is_hardened(cluster: Cluster) -> None:
-    published: dict[str, Any] = {}
-    for container in cluster.containers():
-        name, host = container["Config"]["Labels"]["com.docker.compose.service"], container["HostConfig"]
-        assert container["Config"]["User"] in ("boostline", "postgres"), name
-        assert host["ReadonlyRootfs"], name
-        assert (host["CapDrop"], host["CapAdd"], host["Privileged"]) == (["ALL"], None, False), name
-        assert "no-new-privileges:true" in host["SecurityOpt"], name
-        assert host["Memory"] > 0, name
-        assert host["LogConfig"]["Config"]["max-size"], name
-        published |= {name: host["PortBindings"]} if host["PortBindings"] else {}
+    published = check_hardened(cluster)
     assert set(published) == {"airflow-api", "mlflow"}
     assert {binding[0]["HostIp"] for ports in published.values() for binding in ports.values()} == {"127.0.0.1"}
     limits = [container["HostConfig"]["Memory"] for container in cluster.containers() if container["State"]["Running"]]

@@ -23,6 +23,13 @@ from boostline.local.places import POOLS
 DATABASES = {"airflow": "airflow", "mlflow": "mlflow", "mlflow_login": "mlflow"}
 """Database → the user that owns it."""
 
+MLFLOW_USERS = {
+    "admin": "MLFLOW_AUTH_ADMIN_PASSWORD",
+    "pipeline": "MLFLOW_PIPELINE_SECRET",
+    "serving": "MLFLOW_SERVING_SECRET",
+}
+"""User → where the password is. Only the admin and who made a thing may change it; the others read."""
+
 
 def initialise(say: Callable[[str], None]) -> None:
     """Bring everything up to date.
@@ -93,7 +100,7 @@ def migrate_airflow() -> None:
 
 
 def migrate_mlflow() -> None:
-    """Create or upgrade MLflow's tables; have its two users with the passwords of now."""
+    """Create or upgrade MLflow's tables; have its users with the passwords of now."""
     from mlflow.db import commands
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 
@@ -101,7 +108,7 @@ def migrate_mlflow() -> None:
     commands.main(["upgrade", os.environ["MLFLOW_BACKEND_STORE_URI"]], standalone_mode=False)
     store = SqlAlchemyStore()
     store.init_db(os.environ["MLFLOW_LOGIN_STORE_URI"])
-    for user, variable in (("admin", "MLFLOW_AUTH_ADMIN_PASSWORD"), ("pipeline", "MLFLOW_PIPELINE_SECRET")):
+    for user, variable in MLFLOW_USERS.items():
         put = store.update_user if store.has_user(user) else store.create_user
         put(user, os.environ[variable], is_admin=user == "admin")
 
@@ -109,12 +116,11 @@ def migrate_mlflow() -> None:
 def _stamp(migrations: list[str]) -> str:
     """Changes with the versions, the pools and the passwords. A hash, so that the database tells none of them."""
     packages = ("apache-airflow", "apache-airflow-providers-fab", "mlflow")
-    names = ("AIRFLOW_DB_SECRET", "MLFLOW_DB_SECRET", "AIRFLOW_ADMIN_SECRET", "MLFLOW_PIPELINE_SECRET")
+    names = ("AIRFLOW_DB_SECRET", "MLFLOW_DB_SECRET", "AIRFLOW_ADMIN_SECRET", *MLFLOW_USERS.values())
     parts = [
         *migrations,
         *(version(package) for package in packages),
         POOLS.read_text(),
-        os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"],
     ]
     return hashlib.sha256("\n".join([*parts, *(os.environ[name] for name in names)]).encode()).hexdigest()
 
