@@ -20,7 +20,7 @@ want() {
 }
 put() { printf '%s\n' "${@:2}" > "$1.new"; mv "$1.new" "$1"; }
 
-for name in POSTGRES AIRFLOW_DB MLFLOW_DB AIRFLOW_API AIRFLOW_JWT SPARK MLFLOW_SESSION MLFLOW_ADMIN MLFLOW_PIPELINE MLFLOW_SERVING; do
+for name in POSTGRES AIRFLOW_DB MLFLOW_DB AIRFLOW_API AIRFLOW_JWT SPARK MLFLOW_SESSION MLFLOW_ADMIN MLFLOW_PIPELINE MLFLOW_READER; do
   want "${name}_SECRET" "$(random 32)"
 done
 want TOKEN_CLIENT_SECRET "$(random 24)" # a caller's of the REST service; a line TOKEN_NAME_SECRET for each other one
@@ -37,8 +37,8 @@ put postgres.env "POSTGRES_PASSWORD=$(value POSTGRES_SECRET)"
 put spark.env "BOOSTLINE_SPARK_SECRET=$(value SPARK_SECRET)"
 put serving.env \
   "AWS_ACCESS_KEY_ID=$(value S3_SERVING_KEY)" "AWS_SECRET_ACCESS_KEY=$(value S3_SERVING_SECRET)" \
-  "MLFLOW_TRACKING_USERNAME=serving" "MLFLOW_TRACKING_PASSWORD=$(value MLFLOW_SERVING_SECRET)" \
   $(grep '^TOKEN_' secrets.env)
+put reader.env "MLFLOW_TRACKING_USERNAME=reader" "MLFLOW_TRACKING_PASSWORD=$(value MLFLOW_READER_SECRET)"
 put s3.env $(grep '^S3_' secrets.env)
 put minio.env "MINIO_ROOT_USER=$(value S3_ADMIN_KEY)" "MINIO_ROOT_PASSWORD=$(value S3_ADMIN_SECRET)"
 put airflow.env \
@@ -55,7 +55,7 @@ put mlflow.env \
   "MLFLOW_LOGIN_STORE_URI=$(database mlflow MLFLOW_DB_SECRET mlflow_login)" \
   "MLFLOW_AUTH_ADMIN_PASSWORD=$(value MLFLOW_ADMIN_SECRET)" \
   "MLFLOW_FLASK_SERVER_SECRET_KEY=$(value MLFLOW_SESSION_SECRET)"
-put init.env $(grep -E '^(AIRFLOW_ADMIN|POSTGRES|AIRFLOW_DB|MLFLOW_DB|MLFLOW_PIPELINE|MLFLOW_SERVING)_SECRET=|^S3_ADMIN_' secrets.env)
+put init.env $(grep -E '^(AIRFLOW_ADMIN|POSTGRES|AIRFLOW_DB|MLFLOW_DB|MLFLOW_PIPELINE|MLFLOW_READER)_SECRET=|^S3_ADMIN_' secrets.env)
 # What `boostline` signs in to Airflow with: in a container, and on this machine.
 put cli.env "BOOSTLINE_AIRFLOW_PASSWORD=$(value AIRFLOW_ADMIN_SECRET)"
 put airflow-password.json "{\"admin\": \"$(value AIRFLOW_ADMIN_SECRET)\"}"

@@ -60,7 +60,7 @@ def value(answer: httpx.Response) -> float:
 
 def test_serving_reads_and_no_more(cluster: Cluster, replicas: list[httpx.Client]) -> None:
     url = f"http://127.0.0.1:{cluster.env['BOOSTLINE_PORT_MLFLOW']}/api/2.0/mlflow/registered-models/alias"
-    alias, login = {"name": "nyc_flights", "alias": "champion"}, ("serving", secrets()["MLFLOW_SERVING_SECRET"])
+    alias, login = {"name": "nyc_flights", "alias": "champion"}, ("reader", secrets()["MLFLOW_READER_SECRET"])
     assert httpx.get(url, params=alias, auth=login).json()["model_version"]["version"] == "1"
     assert httpx.post(url, json={**alias, "version": "1"}, auth=login).status_code == 403
     assert httpx.request("DELETE", url, json=alias, auth=login).status_code == 403

@@ -130,7 +130,7 @@ def test_networks_let_through_only_what_is_needed(cluster: Cluster) -> None:
         assert not cluster.reaches("spark-worker", host, port), host
     for service in ("airflow-scheduler", "mlflow", "airflow-api"):
         assert not cluster.reaches(service, "s3-store", 8888), service
-    for service in ("airflow-dags", "airflow-triggerer", "airflow-api"):
+    for service in ("airflow-dags", "airflow-triggerer"):
         assert not cluster.reaches(service, "mlflow", 5000), service
     assert not cluster.reaches("airflow-scheduler", "spark-master", 6066)  # Spark's REST submission
 

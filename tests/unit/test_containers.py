@@ -58,7 +58,8 @@ def all_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
     found = {
         key: value
         for name, text in made.items()
-        if name.endswith(".env") and name not in ("secrets.env", "serving.env", "cli.env", "postgres.env", "minio.env")
+        if name.endswith(".env")
+        and name not in ("secrets.env", "serving.env", "reader.env", "cli.env", "postgres.env", "minio.env")
         for key, value in values(text).items()
     }
     for key, value in found.items():

@@ -26,7 +26,7 @@ DATABASES = {"airflow": "airflow", "mlflow": "mlflow", "mlflow_login": "mlflow"}
 MLFLOW_USERS = {
     "admin": "MLFLOW_AUTH_ADMIN_PASSWORD",
     "pipeline": "MLFLOW_PIPELINE_SECRET",
-    "serving": "MLFLOW_SERVING_SECRET",
+    "reader": "MLFLOW_READER_SECRET",
 }
 """User → where the password is. Only the admin and who made a thing may change it; the others read."""
 
