@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from boostline.dataset import Dataset
@@ -179,6 +180,22 @@ def history(settings: Settings, dataset: str) -> list[dict[str, str]]:
     """All moves of the aliases, the oldest first: `{"time", "alias", "from", "to", "reason", "who"}`."""
     with tracking(settings) as mlflow:
         return _moves(mlflow.versions(dataset))
+
+
+def champions(settings: Settings, datasets: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The champions of those datasets that have one: `{"version", "date", "since", "who", "reason"}`.
+
+    The last three are empty where somebody set the alias in MLflow itself.
+    """
+    found = {}
+    with tracking(settings) as mlflow:
+        for name in datasets:
+            if version := mlflow.aliased(name, CHAMPION):
+                moves = [move for move in _moves([version]) if move["alias"] == CHAMPION]
+                last = moves[-1] if moves else {"time": "", "who": "", "reason": ""}
+                told = {"since": last["time"], "who": last["who"], "reason": last["reason"]}
+                found[name] = {"version": version.version, "date": date_of(version), **told}
+    return found
 
 
 def overview(settings: Settings, dataset: str) -> list[dict[str, Any]]:

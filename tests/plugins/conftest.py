@@ -1,0 +1,151 @@
+"""A real API server of Airflow with users and roles, the plugin, and a lake with reports."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from secrets import token_hex
+
+import httpx
+import pytest
+
+from boostline.lake import paths
+from boostline.lake.manifest import Manifest, attempt_files, publish
+from boostline.lake.store import Store
+from boostline.local.layout import BUCKET, Stack
+from boostline.local.places import ROOT
+from boostline.local.ports import free_ports
+from boostline.settings import Settings
+
+HOSTILE = "<script>alert('here')</script>"
+RUNS = 400
+DATASET = """
+name: {name}
+description: "{description}"
+task: binary
+label: {{name: late, expression: delay > 15}}
+id: [row]
+tables: {{rows: {{daily: true, columns: {{row: {{type: long, required: true}}, city: string, delay: double, size: double}}}}}}
+split: {{kind: hash}}
+features: {{categorical: [city], numeric: [size]}}
+baseline: {{kind: logistic}}
+gate: {{metric: log_loss}}
+"""
+# Airflow's command line takes seconds for each of these.
+PEOPLE = """
+from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
+with get_application_builder() as builder:
+    manager = builder.sm
+    role = manager.add_role("Alpha")
+    for action, resource in (("can_read", "DAG:alpha_train"), ("can_read", "Plugins"), ("can_read", "Website")):
+        manager.add_permission_to_role(role, manager.create_permission(action, resource))
+    for name, roles in (("admin", "Admin"), ("ann", "Alpha")):
+        manager.add_user(name, name, name, f"{name}@localhost", manager.find_role(roles), password="word-of-" + name)
+"""
+
+
+@dataclass
+class Site:
+    """The running server."""
+
+    url: str
+    store: Store
+
+    def client(self, user: str | None) -> httpx.Client:
+        """A browser that has signed in."""
+        client = httpx.Client(base_url=self.url, timeout=60)
+        if user:
+            answer = client.post("/auth/token", json={"username": user, "password": f"word-of-{user}"})
+            assert answer.status_code == 201, answer.text
+            client.cookies.set("_token", answer.json()["access_token"])
+        return client
+
+    def attempt(self, dataset: str, day: int = RUNS - 1) -> str:
+        """A report's attempt."""
+        return f"{date(2013, 1, 1) + timedelta(days=day)}-{dataset}"
+
+
+def put_reports(store: Store, dataset: str, runs: int) -> None:
+    """Publish reports as the report task does, with a page and a run each."""
+    for index in range(runs):
+        day = (date(2013, 1, 1) + timedelta(days=index)).isoformat()
+        attempt = f"{day}-{dataset}"
+        folder = paths.attempt_folder("report", dataset, attempt)
+        run = {"date": day, "run_id": f"manual__{day}T00:00:00+00:00", "model": {"mlflow": {"run_id": "abc"}}}
+        page = f"<!doctype html><title>{dataset} {day}</title><h1>Report of {dataset}</h1>"
+        store.put_many([(folder + "run.json", json.dumps(run).encode()), (folder + "report.html", page.encode())])
+        summary = {
+            "verdict": f"Promoted: log loss 0.5 {HOSTILE}", "metric": "log_loss", "candidate": 0.5 - index / 10_000,
+            "baseline": 0.6, "champion": None, "version": str(index + 1), "run_id": run["run_id"],
+        }  # fmt: skip
+        manifest = Manifest(
+            stage="report", dataset=dataset, partition=day, attempt=attempt, fingerprint=attempt, inputs={},
+            files=attempt_files(store, folder), rows={}, columns={}, row_hash=hashlib.sha256(page.encode()).hexdigest(),
+            details={"passed": True, "promoted": index % 20 == 0, "summary": summary},
+        )  # fmt: skip
+        publish(store, manifest, None)
+
+
+@pytest.fixture(scope="session")
+def site(s3: Stack, mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    home = tmp_path_factory.mktemp("airflow")
+    datasets = home / "datasets"
+    datasets.mkdir()
+    for name in ("alpha", "beta"):
+        (datasets / f"{name}.yaml").write_text(DATASET.format(name=name, description=f"The {name} {HOSTILE}"))
+    store = Store(Settings(lake=f"s3://{BUCKET}/{token_hex(6)}", s3_endpoint=s3.s3_endpoint))
+    put_reports(store, "alpha", RUNS)
+    put_reports(store, "beta", 3)
+    port = free_ports().airflow
+    env = {
+        **os.environ,
+        "BOOSTLINE_LAKE": store.settings.lake,
+        "BOOSTLINE_S3_ENDPOINT": str(s3.s3_endpoint),
+        "BOOSTLINE_MLFLOW_URI": mlflow_uri,
+        "BOOSTLINE_DATASETS": str(datasets),
+        "BOOSTLINE_JOBS": str(ROOT / "jobs"),
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
+        "AIRFLOW__API_AUTH__JWT_SECRET": token_hex(32),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=30",
+        "AIRFLOW__FAB__CONFIG_FILE": str(ROOT / "docker/airflow/webserver_config.py"),
+    }
+    airflow = str(Path(sys.executable).with_name("airflow"))
+    for command in ([airflow, "db", "migrate"], [airflow, "dags", "reserialize"], [sys.executable, "-c", PEOPLE]):
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    command = [airflow, "api-server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+    try:
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
+        while not is_up(url):
+            assert server.poll() is None and time.monotonic() < deadline, (home / "log").read_text()[-4000:]
+            time.sleep(0.3)
+        yield Site(url, store)
+    finally:
+        os.killpg(server.pid, 15)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, 9)
+            server.wait(10)
+
+
+def is_up(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/api/v2/version", timeout=2).is_success
+    except httpx.TransportError:
+        return False
