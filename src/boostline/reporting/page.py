@@ -11,7 +11,7 @@ from boostline.dataset import Dataset
 from boostline.metrics import LOWER_IS_BETTER, METRICS_BY_TASK
 
 
-def render_page(dataset: Dataset, result: dict[str, Any]) -> str:
+def render_page(dataset: Dataset, result: dict[str, Any], evaluation: dict[str, Any]) -> str:
     """The page of a run; every text of the user is escaped.
 
     Args:
