@@ -120,12 +120,14 @@ class Lab:
         label, task = test.column("_label").to_numpy(), self.dataset.task
         noise = np.random.default_rng(0).normal(0, 0.1, len(label))
         if task == "regression":
-            prediction = label.mean() + 0.6 * (label - label.mean()) + noise
+            prediction = label.mean() + 0.3 * (label - label.mean()) + noise
         elif task == "binary":
-            prediction = np.clip(0.5 + 0.4 * (label - 0.5) + noise, 0.01, 0.99)
+            prediction = np.clip(0.5 + 0.2 * (label - 0.5) + noise, 0.01, 0.99)
         else:
-            prediction = np.full((len(label), 3), 0.25)
-            prediction[np.arange(len(label)), label.astype(int)] = 0.5
+            prediction = np.full((len(label), 3), 0.3) + noise[:, None] * [1, -1, 0]
+            prediction[np.arange(len(label)), label.astype(int)] += 0.1
+            prediction = np.clip(prediction, 0.01, 1)
+            prediction /= prediction.sum(axis=1, keepdims=True)
         kind = pa.list_(pa.float64()) if task == "multiclass" else pa.float64()
         columns = {"data_date": test["data_date"], "_id_row": test["row"], "_label": test["_label"]}
         table = pa.table(columns | {"prediction": pa.array(prediction.tolist(), kind)})

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 POINTS, SCATTER_ROWS, BINS, HISTOGRAM_BINS = 200, 1_000, 10, 40
-CLASSES, MATRIX_CLASSES = 8, 15
+CLASSES, MATRIX_CLASSES = 6, 15
 """Most classes with curves of their own, and most in a confusion matrix; the most frequent ones come first."""
 
 

@@ -45,9 +45,7 @@ def changes(before: TrainRows | None, now: TrainRows, champion: ModelInfo | None
         item: dict[str, Any] = {"feature": name, "score": None, "note": None if name in champion.features else "new"}
         if before.features is not None and _comparable(name, before.transform, now.transform):
             item["score"] = rounded(_psi(*_shares(name, before, now)), 4)
-        item["nulls"] = {
-            side: rows.null_shares.get(name) for side, rows in (("before", before), ("now", now))
-        }
+        item["nulls"] = {side: rows.null_shares.get(name) for side, rows in (("before", before), ("now", now))}
         found.append(item | _categories(name, before.transform, now.transform))
     found.sort(key=lambda item: (-(item["score"] or 0), item["feature"]))
     return {

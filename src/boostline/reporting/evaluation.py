@@ -138,9 +138,7 @@ def _curves(task: str, classes: list[str], rows: TestRows) -> dict[str, Any]:
         return value_curves(rows.label, rows.predictions, rows.seed)
     if task == "binary":
         return score_curves(rows.label, rows.predictions) | {
-            "confusion": confusion(
-                rows.label, rows.predictions["candidate"] >= rows.thresholds["candidate"], classes
-            )
+            "confusion": confusion(rows.label, rows.predictions["candidate"] >= rows.thresholds["candidate"], classes)
         }
     probability = rows.predictions["candidate"]
     measured = evaluate(task, rows.label, probability, classes=tuple(classes))

@@ -156,9 +156,7 @@ def load_result(store: Store, ref: Ref) -> dict[str, Any]:
     return result
 
 
-def _evaluate(
-    store: Store, settings: Settings, facts: RunFacts, stages: Stages, model: Model
-) -> dict[str, Any]:
+def _evaluate(store: Store, settings: Settings, facts: RunFacts, stages: Stages, model: Model) -> dict[str, Any]:
     """Read the rows, let the models predict them, and measure; see `evaluation`."""
     rival = facts.verdict["champion"]
     champion = load_champion(store, settings, rival, facts.dataset.name)

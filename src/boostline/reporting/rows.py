@@ -119,7 +119,9 @@ def load_test_rows(
     thresholds = {"candidate": _threshold(candidate), "baseline": float(baseline.details.get("threshold", 0.5))}
     found = _baseline_predictions(store, dataset, baseline, raw, places)
     if found is None:
-        notes.append("The baseline's predictions of these rows are not in the lake, so it has no interval and no curve.")
+        notes.append(
+            "The baseline's predictions of these rows are not in the lake, so it has no interval and no curve."
+        )
     else:
         predictions["baseline"] = found
     if champion:
@@ -210,4 +212,5 @@ def _days(raw: Any) -> NDArray[np.datetime64]:
 
     if DATA_DATE not in raw.column_names:
         return np.full(raw.num_rows, "NaT", "datetime64[D]")
-    return raw.column(DATA_DATE).to_numpy().astype("datetime64[D]")
+    found: NDArray[np.datetime64] = raw.column(DATA_DATE).to_numpy().astype("datetime64[D]")
+    return found
