@@ -89,6 +89,8 @@ def put_features(
     folder = paths.attempt_folder("features", dataset.name, attempt)
     for split, rows in raw.items():
         table = transform.apply(rows).append_column("_label", rows.column("_label"))
+        if split == "train":
+            nulls = {name: table.column(name).null_count / table.num_rows for name in transform.names}
         store.put(f"{folder}rows/split={split}/part-0.parquet", parquet(table))
     store.put(f"{folder}test_raw/part-0.parquet", parquet(raw["test"]))
     store.put(f"{folder}transform.json", transform.dumps())
@@ -103,7 +105,7 @@ def put_features(
         rows={split: rows.num_rows for split, rows in raw.items()},
         columns={},
         row_hash=f"rows-{day}",
-        details={"test_is_valid": "valid" not in raw, "classes": list(classes)},
+        details={"test_is_valid": "valid" not in raw, "classes": list(classes), "null_shares": nulls},
     )
     return publish(store, manifest, None)
 

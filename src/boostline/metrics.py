@@ -103,7 +103,7 @@ def choose_threshold(label: ArrayLike, probability: ArrayLike, policy: Threshold
     positives = y.sum()
     if positives == 0 and (policy.choose != "cost" or not len(y)):
         return 0.5
-    steps, cut, true_positives = _steps(y, p)
+    steps, cut, true_positives = threshold_steps(y, p)
     recall = true_positives / max(positives, 1)
     precision = true_positives / cut
     if policy.choose == "f1":
@@ -153,7 +153,7 @@ def _binary(y: Floats, p: Floats, threshold: float, classes: tuple[str, ...]) ->
     metrics: Metrics = {"log_loss": -float(np.where(y == 1, np.log(clipped), np.log1p(-clipped)).mean())}
     if 0 < y.sum() < len(y):
         metrics["auc"] = _auc(y, p)
-        _, cut, true_positives = _steps(y, p)
+        _, cut, true_positives = threshold_steps(y, p)
         recall = true_positives / y.sum()
         metrics["pr_auc"] = float((np.diff(recall, prepend=0.0) * true_positives / cut).sum())
     decided = (p >= threshold).astype(np.float64)
@@ -209,7 +209,7 @@ def _ranks(values: Floats) -> Floats:
     return ranks
 
 
-def _steps(y: Floats, p: Floats) -> tuple[Floats, Floats, Floats]:
+def threshold_steps(y: Floats, p: Floats) -> tuple[Floats, Floats, Floats]:
     """The distinct probabilities, falling; how many rows lie at or above each, and how many positives among them."""
     import numpy as np
 

@@ -111,6 +111,18 @@ class Tracking:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(put, files))
 
+    def run(self, run_id: str) -> Run:
+        """A run that was opened before.
+
+        Raises:
+            FailError: MLflow has none of that id any more.
+        """
+        try:
+            info = self._get("runs/get", {"run_id": run_id})["run"]["info"]
+        except Missing as error:
+            raise FailError(f"MLflow at {self._uri} has no run {run_id} any more", "Run the date again") from error
+        return Run(info["run_id"], info["artifact_uri"])
+
     def end_run(self, run: Run) -> None:
         """Close a run as finished."""
         self._post("runs/update", {"run_id": run.run_id, "status": "FINISHED", "end_time": _now()})

@@ -93,6 +93,7 @@ class Label(Section):
     name: ColumnName = Field(description="A column of a table, or a new name with an expression")
     expression: str | None = Field(None, description="Spark SQL over the joined columns; no value drops the row")
     classes: tuple[str, ...] = Field((), description="Class names in order; found in the train rows where not given")
+    unit: str = Field("", max_length=40, description="Of a number, for the report: min, EUR")
 
 
 class TimeSplit(Section):

@@ -121,7 +121,7 @@ def stage_sections(stage: Stage, dataset: Dataset) -> dict[str, Any]:
         "features": {
             "name": True,
             "task": True,
-            "label": True,
+            "label": {"name", "expression", "classes"},
             "id": True,
             "joins": True,
             "split": True,
@@ -130,7 +130,7 @@ def stage_sections(stage: Stage, dataset: Dataset) -> dict[str, Any]:
         },
         "baseline": {"task": True, "baseline": True, "model": {"threshold"}},
         "model": {"name": True, "task": True, "model": True},
-        "report": {"name": True, "description": True},
+        "report": {"name": True, "description": True, "label": {"unit"}},
         "predictions": {"name": True, "id": True, "joins": True},
     }
     sections = dataset.model_dump(mode="json", include=includes[stage])

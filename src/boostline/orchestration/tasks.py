@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 import time
 from typing import Any
 
@@ -22,7 +23,7 @@ def train(dataset: str, **context: Any) -> dict[str, Any]:
     """Train XGBoost on the features that featurize handed on, unless a model of exactly these is there.
 
     Returns:
-        `{"refs", "ran", "seconds"}`.
+        `{"refs", "ran", "seconds", "peak_memory_bytes"}`.
     """
     with airflow_errors():
         started = time.monotonic()
@@ -51,7 +52,7 @@ def gate(dataset: str, **context: Any) -> dict[str, Any]:
     """Judge the candidate against the baseline and the champion. A no is an answer, not a failure.
 
     Returns:
-        `{"passed", "reasons", "champion", "seconds"}`.
+        `{"passed", "reasons", "champion", "seconds", "peak_memory_bytes"}`.
     """
     with airflow_errors():
         started = time.monotonic()
@@ -70,14 +71,14 @@ def gate(dataset: str, **context: Any) -> dict[str, Any]:
         log.info("The gate says %s", "yes" if verdict["passed"] else "no")
         for reason in verdict["reasons"]:
             log.info("  %s", reason)
-        return verdict | {"seconds": round(time.monotonic() - started, 1)}
+        return verdict | _cost(started)
 
 
 def promote(dataset: str, **context: Any) -> dict[str, Any]:
     """Move the alias `champion` to the candidate where gate, date and dataset allow it.
 
     Returns:
-        `{"promoted", "reason", "seconds"}`.
+        `{"promoted", "reason", "seconds", "peak_memory_bytes"}`.
     """
     with airflow_errors():
         started = time.monotonic()
@@ -94,18 +95,18 @@ def promote(dataset: str, **context: Any) -> dict[str, Any]:
                 store, settings, run.dataset, model=refs_of(pull(context, "train"))[0], is_backfill=run.is_backfill
             )
         log.info("%s: %s", "Promoted" if outcome["promoted"] else "Not promoted", outcome["reason"])
-        return outcome | {"seconds": round(time.monotonic() - started, 1)}
+        return outcome | _cost(started)
 
 
 def report(dataset: str, **context: Any) -> dict[str, Any]:
     """Write what a person reads about the run, and the same as JSON.
 
     Returns:
-        `{"refs", "report", "result", "ran", "seconds"}`; `report` and `result` are addresses in the lake.
+        `{"refs", "report", "result", "ran", "seconds", …}`; `report` and `result` are addresses in the lake.
     """
     with airflow_errors():
         started = time.monotonic()
-        _, store, run = _start(dataset, context)
+        settings, store, run = _start(dataset, context)
         handed = {name: pull(context, name) for name in ("ingest", "featurize", "baseline", "train", "gate", "promote")}
         model, baseline, features = (refs_of(handed[name])[0] for name in ("train", "baseline", "featurize"))
         decision = {"gate": _timeless(handed["gate"]), "promote": _timeless(handed["promote"])}
@@ -133,9 +134,10 @@ def report(dataset: str, **context: Any) -> dict[str, Any]:
                 verdict=_timeless(handed["gate"]),
                 promotion=_timeless(handed["promote"]),
                 seconds={name: value["seconds"] for name, value in handed.items()},
+                memory={k: value["peak_memory_bytes"] for k, value in handed.items() if "peak_memory_bytes" in value},
                 spark={name: value["spark"] for name, value in handed.items() if value.get("spark")},
             )
-            ref = write_report(store, facts, plan.target, attempt=new_attempt(run, context["ti"].try_number))
+            ref = write_report(store, settings, facts, plan.target, new_attempt(run, context["ti"].try_number))
         page, result = report_keys(ref)
         log.info("Report: %s", store.uri(page))
         return _handed([ref], ran=plan.current is None, started=started) | {
@@ -157,9 +159,14 @@ def _start(dataset: str, context: Any) -> tuple[Settings, Store, Run]:
 
 
 def _handed(refs: list[Ref], *, ran: bool, started: float) -> dict[str, Any]:
-    return {"refs": [ref.model_dump() for ref in refs], "ran": ran, "seconds": round(time.monotonic() - started, 1)}
+    return {"refs": [ref.model_dump() for ref in refs], "ran": ran} | _cost(started)
+
+
+def _cost(started: float) -> dict[str, Any]:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": round(time.monotonic() - started, 1), "peak_memory_bytes": peak}
 
 
 def _timeless(handed: dict[str, Any]) -> dict[str, Any]:
-    """What a task decided, without how long it took: a repeat decides the same."""
-    return {key: value for key, value in handed.items() if key != "seconds"}
+    """What a task decided, without what it cost: a repeat decides the same."""
+    return {key: value for key, value in handed.items() if key not in ("seconds", "peak_memory_bytes")}

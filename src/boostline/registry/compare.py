@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from boostline.dataset import Dataset
 from boostline.errors import DataInvalid
@@ -21,8 +21,13 @@ from boostline.metrics import Metrics, evaluate
 from boostline.registry.gate import decide
 from boostline.registry.versions import CHAMPION, date_of, load_version, promoted_before, verdict_of
 from boostline.scoring.engine import allowed_threads
+from boostline.scoring.model_file import Model
 from boostline.settings import Settings
 from boostline.tracking import TAG, Version, tracking
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def judge(
@@ -99,26 +104,37 @@ def _score_champion(
     if model.info.task != dataset.task:
         return None, [f"{name}, was not compared: its task is {model.info.task}, this one's is {dataset.task}"]
     raw = read_parquet(store, test_raw_keys(features))
+    classes = tuple(str(item) for item in features.details.get("classes") or ())
     try:
-        prediction = model.predict(raw.drop_columns([LABEL]), allowed_threads(settings.threads))
+        prediction = predict_in_order(model, raw.drop_columns([LABEL]), classes, allowed_threads(settings.threads))
     except DataInvalid as error:
         return None, [f"{name}, was not compared: it cannot score these rows: {error.message}"]
-    classes = tuple(str(item) for item in features.details.get("classes") or ())
-    if dataset.task == "multiclass":
-        prediction = _in_order(prediction, model.info.classes, list(classes))
     threshold = 0.5 if model.info.threshold is None else model.info.threshold
     label = raw.column(LABEL).to_numpy()
     return evaluate(dataset.task, label, prediction, threshold=threshold, classes=classes), []
 
 
-def _in_order(probability: Any, theirs: list[str], ours: list[str]) -> Any:
-    """Probabilities by our class order; a class that the model does not know has none."""
+def predict_in_order(model: Model, raw: Any, classes: tuple[str, ...], threads: int) -> NDArray[np.float64]:
+    """A model's predictions; several classes' probabilities by the order of `classes`, 0 for one that it does not know.
+
+    Args:
+        model: Any version's.
+        raw: `pyarrow.Table` of raw rows.
+        classes: The classes of the rows' date, in order.
+        threads: For XGBoost.
+
+    Raises:
+        DataInvalid: The model cannot score these rows.
+    """
     import numpy as np
 
-    found = np.zeros((len(probability), len(ours)))
-    for index, name in enumerate(ours):
-        if name in theirs:
-            found[:, index] = probability[:, theirs.index(name)]
+    prediction = model.predict(raw, threads)
+    if model.info.task != "multiclass":
+        return prediction
+    found = np.zeros((len(prediction), len(classes)))
+    for index, name in enumerate(classes):
+        if name in model.info.classes:
+            found[:, index] = prediction[:, model.info.classes.index(name)]
     return found
 
 

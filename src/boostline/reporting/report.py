@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from boostline.dataset import Dataset
 from boostline.lake import paths
@@ -15,7 +17,21 @@ from boostline.lake.job import Target
 from boostline.lake.manifest import FileEntry, Manifest, Ref, publish, read_ref, read_refs
 from boostline.lake.plan import WindowRefs
 from boostline.lake.store import Store
+from boostline.reporting.drift import changes
+from boostline.reporting.evaluation import evaluation
 from boostline.reporting.page import render_page
+from boostline.reporting.rows import load_champion, load_rows_before, load_test_rows, load_train_rows
+from boostline.scoring.model_file import Model, ModelInfo, load_published
+from boostline.settings import Settings
+from boostline.tracking import tracking
+
+
+class Stages(NamedTuple):
+    """The manifests of the run's own stages."""
+
+    features: Manifest
+    baseline: Manifest
+    model: Manifest
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,7 @@ class RunFacts:
     verdict: dict[str, Any]
     promotion: dict[str, Any]
     seconds: dict[str, float]
+    memory: dict[str, int]
     spark: dict[str, dict[str, str]]
 
 
@@ -43,19 +60,32 @@ def report_keys(ref: Ref) -> tuple[str, str]:
     return folder + "report.html", folder + "run.json"
 
 
-def write_report(store: Store, facts: RunFacts, target: Target, attempt: str) -> Ref:
-    """Write page and JSON into an attempt and publish it; an experiment's stays unpublished.
+def write_report(store: Store, settings: Settings, facts: RunFacts, target: Target, attempt: str) -> Ref:
+    """Write page and JSON into an attempt, log the page with the model's MLflow run, and publish.
+
+    An experiment's report stays unpublished.
 
     Returns:
         The report's reference.
+
+    Raises:
+        ServiceUnavailable: MLflow does not answer.
+        ModelRefused: The model's files are gone, or do not match their SHA-256.
     """
+    stages = Stages(*read_refs(store, [facts.features, facts.baseline, facts.model]))
     folder = paths.attempt_folder("report", facts.dataset.name, attempt)
-    result = build_result(store, facts, report=store.uri(folder + "report.html"))
+    model = load_published(store, stages.model)
+    found = _evaluate(store, settings, facts, stages, model)
+    result = build_result(facts, stages, model.info, _window(facts, read_refs(store, facts.window.refs)))
+    result |= {"test": found["test"], "report": store.uri(folder + "report.html")}
+    page = render_page(facts.dataset, result, found).encode()
     bodies = {
-        folder + "run.json": (json.dumps(result, indent=1) + "\n").encode(),
-        folder + "report.html": render_page(facts.dataset, result).encode(),
+        folder + "run.json": _json(result),
+        folder + "evaluation.json": _json(found),
+        folder + "report.html": page,
     }
     etags = store.put_many(bodies.items())
+    _log(settings, stages.model.details["mlflow"]["run_id"], page)
     manifest = target.manifest(
         "report",
         facts.dataset.name,
@@ -72,9 +102,9 @@ def write_report(store: Store, facts: RunFacts, target: Target, attempt: str) ->
     return publish(store, manifest, target.expected_etag, to_current=facts.publish)
 
 
-def build_result(store: Store, facts: RunFacts, report: str) -> dict[str, Any]:
+def build_result(facts: RunFacts, stages: Stages, info: ModelInfo, window: dict[str, Any]) -> dict[str, Any]:
     """The run as one JSON-able mapping; the keys up to `seconds` are what `boostline show --json` promises."""
-    features, baseline, model = read_refs(store, [facts.features, facts.baseline, facts.model])
+    features, baseline, model = stages.features, stages.baseline, stages.model
     splits = ("train", "valid", "test")
     return {
         "dataset": facts.dataset.name,
@@ -91,17 +121,20 @@ def build_result(store: Store, facts: RunFacts, report: str) -> dict[str, Any]:
         "champion": facts.verdict["champion"],
         "gate": {"passed": facts.verdict["passed"], "reasons": facts.verdict["reasons"]},
         "promoted": facts.promotion["promoted"],
-        "report": report,
+        "report": "",
         "seconds": facts.seconds,
         "promotion": facts.promotion["reason"],
         "run_id": facts.run_id,
         "experiment": {"changes": facts.changes, "published": facts.publish} if facts.changes else None,
         "test_is_valid": facts.dataset.split.test_is_valid,
-        "window": _window(facts, read_refs(store, facts.window.refs)),
+        "window": window,
         "dropped": {key: features.rows[key] for key in ("no_label", "duplicates") if key in features.rows},
         "importance": model.details["importance"],
         "threshold": model.details["threshold"],
         "model": {key: model.details[key] for key in ("sha256", "mlflow", "peak_memory_bytes")},
+        "peak_memory_bytes": facts.memory | {"train": model.details["peak_memory_bytes"]},
+        "software": info.versions,
+        "params": info.params,
         "spark": facts.spark,
         "fingerprints": {
             "features": facts.features.fingerprint,
@@ -121,6 +154,47 @@ def load_result(store: Store, ref: Ref) -> dict[str, Any]:
     read_ref(store, ref)
     result: dict[str, Any] = json.loads(store.get(report_keys(ref)[1])[0])
     return result
+
+
+def _evaluate(store: Store, settings: Settings, facts: RunFacts, stages: Stages, model: Model) -> dict[str, Any]:
+    """Read the rows, let the models predict them, and measure; see `evaluation`."""
+    rival = facts.verdict["champion"]
+    champion = load_champion(store, settings, rival, facts.dataset.name)
+    rows = load_test_rows(
+        store,
+        settings,
+        facts.dataset,
+        features=stages.features,
+        baseline=stages.baseline,
+        candidate=model,
+        champion=champion,
+    )
+    if rival and rival.get("metrics") and champion is None:
+        rows.notes.append("The champion's files are gone, so it has no interval and no curve.")
+    changed = changes(
+        load_rows_before(store, champion, rows.seed) if champion else None,
+        load_train_rows(store, stages.features, model.transform, rows.seed),
+        champion.info if champion else None,
+    )
+    metrics = {
+        "baseline": stages.baseline.details["metrics"]["test"],
+        "candidate": model.info.metrics["test"],
+        "champion": (rival or {}).get("metrics") or {},
+    }
+    return evaluation(facts.dataset, model.info, metrics, rows, changed)
+
+
+def _log(settings: Settings, run_id: str, page: bytes) -> None:
+    """Put the page beside the model in MLflow; a repeat replaces it."""
+    with tracking(settings) as mlflow, tempfile.TemporaryDirectory(prefix="boostline-report-") as scratch:
+        path = Path(scratch, "report", "report.html")
+        path.parent.mkdir()
+        path.write_bytes(page)
+        mlflow.upload(mlflow.run(run_id), Path(scratch))
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def _window(facts: RunFacts, clean: list[Manifest]) -> dict[str, Any]:

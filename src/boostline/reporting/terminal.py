@@ -8,7 +8,8 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from boostline.reporting.page import comparison, number, verdict_sentence
+from boostline.reporting.page import comparison, verdict_sentence
+from boostline.reporting.text import number
 
 
 def run_summary(result: dict[str, Any]) -> RenderableType:
