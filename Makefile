@@ -24,6 +24,7 @@ test: setup ## Pass all tests
 	$(BIN)/python -m pytest tests/unit -n 2
 	$(BIN)/python -m pytest tests/spark -n 2 --dist worksteal
 	$(BIN)/python -m pytest tests/dags
+	$(BIN)/python -m pytest tests/plugins
 	$(BIN)/python -m pytest tests/serving
 	$(BIN)/python -m pytest tests/e2e
 

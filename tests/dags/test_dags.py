@@ -48,6 +48,14 @@ def test_stages_follow_one_another(dags: dict[str, Any], name: str) -> None:
     assert {dag.task_dict[job].operator_name for job in STAGES[3:]} == {"PythonOperator"}
 
 
+def test_python_tasks_link_to_report_and_mlflow(dags: dict[str, Any]) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    dag = DagSerialization.from_dict(DagSerialization.to_dict(dags[f"{DATASETS[0]}_train"]))
+    for task_id in STAGES[3:]:
+        assert set(dag.task_dict[task_id].operator_extra_link_dict) == {"Report", "MLflow run"}
+
+
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_published_day_is_what_scoring_listens_to(dags: dict[str, Any], name: str) -> None:
     (outlet,) = dags[f"{name}_train"].task_dict["ingest"].outlets

@@ -33,7 +33,7 @@ description: "{description}"
 task: binary
 label: {{name: late, expression: delay > 15}}
 id: [row]
-tables: {{rows: {{daily: true, columns: {{row: {{type: long, required: true}}, city: string, delay: double, size: double}}}}}}
+tables: {{rows: {{daily: true, columns: {{row: {{type: long, required: true}}, city: {{type: string}}, delay: {{type: double}}, size: {{type: double}}}}}}}}
 split: {{kind: hash}}
 features: {{categorical: [city], numeric: [size]}}
 baseline: {{kind: logistic}}
@@ -61,12 +61,13 @@ class Site:
 
     def client(self, user: str | None) -> httpx.Client:
         """A browser that has signed in."""
-        client = httpx.Client(base_url=self.url, timeout=60)
+        cookies = {}
         if user:
-            answer = client.post("/auth/token", json={"username": user, "password": f"word-of-{user}"})
+            login = {"username": user, "password": f"word-of-{user}"}
+            answer = httpx.post(f"{self.url}/auth/token", json=login, timeout=60)
             assert answer.status_code == 201, answer.text
-            client.cookies.set("_token", answer.json()["access_token"])
-        return client
+            cookies = {"_token": answer.json()["access_token"]}
+        return httpx.Client(base_url=self.url, timeout=60, cookies=cookies)
 
     def attempt(self, dataset: str, day: int = RUNS - 1) -> str:
         """A report's attempt."""

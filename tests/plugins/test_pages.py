@@ -24,7 +24,8 @@ def test_nobody_sees_anything_without_signing_in(site: Site, route: str) -> None
     with site.client(None) as nobody:
         answer = nobody.get("/boostline/" + route.format(attempt=site.attempt("alpha")))
     assert answer.status_code == 401
-    assert "alpha" not in answer.text.replace("alpha_train", "") and "/auth/login?next=" in answer.text
+    assert "Sign in" in answer.text and "/auth/login?next=" in answer.text
+    assert not re.search("alpha|Report", re.sub(r'href="[^"]*"', "", answer.text))
 
 
 def test_the_page_is_in_the_navigation(site: Site) -> None:

@@ -14,6 +14,7 @@ from airflow.timetables.trigger import CronPartitionTimetable
 from boostline.dataset import Dataset, dataset_files, load_dataset
 from boostline.errors import DatasetInvalid
 from boostline.orchestration import tasks
+from boostline.orchestration.links import MlflowLink, ReportLink
 from boostline.orchestration.run import form_default
 from boostline.settings import Settings
 
@@ -99,13 +100,15 @@ def trigger_form(dataset: Dataset) -> dict[str, Param]:
 
 def python_task(task_id: str, dataset: Dataset, **kwargs: Any) -> PythonOperator:
     """One of the Python tasks: `train`, `gate`, `promote` or `report`."""
-    return PythonOperator(
+    task = PythonOperator(
         task_id=task_id,
         python_callable=getattr(tasks, task_id),
         op_kwargs={"dataset": dataset.name},
         show_return_value_in_logs=False,
         **kwargs,
     )
+    task.operator_extra_links = (ReportLink(), MlflowLink())
+    return task
 
 
 def plain_id(name: str) -> str:

@@ -8,7 +8,7 @@ import resource
 import time
 from typing import Any
 
-from boostline.lake.manifest import Ref
+from boostline.lake.manifest import Ref, read_ref
 from boostline.lake.plan import load_window, plan_stage
 from boostline.lake.store import Store
 from boostline.orchestration.failures import airflow_errors
@@ -23,29 +23,31 @@ def train(dataset: str, **context: Any) -> dict[str, Any]:
     """Train XGBoost on the features that featurize handed on, unless a model of exactly these is there.
 
     Returns:
-        `{"refs", "ran", "seconds", "peak_memory_bytes"}`.
+        `{"refs", "ran", "seconds", "peak_memory_bytes", "mlflow_run"}`.
     """
     with airflow_errors():
         started = time.monotonic()
         settings, store, run = _start(dataset, context)
         features = refs_of(pull(context, "featurize"))[0]
         plan = plan_stage(store, "model", run.dataset, run.day, {"features": features.identity})
-        if plan.current:
-            log.info("Up to date: attempt %s", plan.current.attempt)
-            return _handed([plan.current], ran=False, started=started)
-        from boostline.training.train import train_model
+        ref = plan.current
+        if ref:
+            log.info("Up to date: attempt %s", ref.attempt)
+        else:
+            from boostline.training.train import train_model
 
-        ref = train_model(
-            store,
-            settings,
-            run.dataset,
-            features=features,
-            target=plan.target,
-            attempt=new_attempt(run, context["ti"].try_number),
-            publish=run.publish,
-            tags={"airflow_run_id": run.run_id, "changes": json.dumps(run.changes)},
-        )
-        return _handed([ref], ran=True, started=started)
+            ref = train_model(
+                store,
+                settings,
+                run.dataset,
+                features=features,
+                target=plan.target,
+                attempt=new_attempt(run, context["ti"].try_number),
+                publish=run.publish,
+                tags={"airflow_run_id": run.run_id, "changes": json.dumps(run.changes)},
+            )
+        tracked = read_ref(store, ref).details["mlflow"]["run_id"]
+        return _handed([ref], ran=plan.current is None, started=started) | {"mlflow_run": tracked}
 
 
 def gate(dataset: str, **context: Any) -> dict[str, Any]:

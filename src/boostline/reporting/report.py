@@ -19,7 +19,7 @@ from boostline.lake.plan import WindowRefs
 from boostline.lake.store import Store
 from boostline.reporting.drift import changes
 from boostline.reporting.evaluation import evaluation
-from boostline.reporting.page import render_page
+from boostline.reporting.page import render_page, verdict_sentence
 from boostline.reporting.rows import load_champion, load_rows_before, load_test_rows, load_train_rows
 from boostline.scoring.model_file import Model, ModelInfo, load_published
 from boostline.settings import Settings
@@ -97,7 +97,7 @@ def write_report(store: Store, settings: Settings, facts: RunFacts, target: Targ
         rows={},
         columns={},
         row_hash=hashlib.sha256(bodies[folder + "run.json"]).hexdigest(),
-        details={"passed": result["gate"]["passed"], "promoted": result["promoted"]},
+        details={"passed": result["gate"]["passed"], "promoted": result["promoted"], "summary": _summary(result)},
     )
     return publish(store, manifest, target.expected_etag, to_current=facts.publish)
 
@@ -146,6 +146,20 @@ def build_result(facts: RunFacts, stages: Stages, info: ModelInfo, window: dict[
             "baseline": facts.baseline.attempt,
             "model": facts.model.attempt,
         },
+    }
+
+
+def _summary(result: dict[str, Any]) -> dict[str, Any]:
+    """The run in a line, for lists of many runs; see `boostline.reporting.history`."""
+    metric = result["metric"]
+    return {
+        "verdict": verdict_sentence(result),
+        "metric": metric,
+        "candidate": result["candidate"]["metrics"]["test"].get(metric),
+        "baseline": result["baseline"]["metrics"]["test"].get(metric),
+        "champion": ((result["champion"] or {}).get("metrics") or {}).get(metric),
+        "version": result["candidate"]["version"],
+        "run_id": result["run_id"],
     }
 
 

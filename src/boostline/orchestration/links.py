@@ -1,0 +1,35 @@
+"""Links beside a task in Airflow's UI: to the run's report, and to its MLflow run."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from airflow.configuration import conf
+from airflow.sdk import BaseOperatorLink
+
+from boostline.settings import Settings
+
+
+class ReportLink(BaseOperatorLink):
+    """To the report of the run; before there is one the page says so."""
+
+    name = "Report"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """The address, for a task instance that has ended."""
+        base = conf.get("api", "base_url", fallback="").rstrip("/")
+        return f"{base}/boostline/{ti_key.dag_id}/runs/{quote(ti_key.run_id)}"
+
+
+class MlflowLink(BaseOperatorLink):
+    """To the MLflow run of the model."""
+
+    name = "MLflow run"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """The address, for a task instance that has ended; empty where it trained nothing."""
+        # Airflow hands over the task instance itself when the task ends, and keeps the address.
+        handed = ti_key.xcom_pull(task_ids="train")
+        settings = Settings()
+        return f"{settings.mlflow_link or settings.mlflow_uri}/#/runs/{handed['mlflow_run']}" if handed else ""
