@@ -69,6 +69,9 @@ DATASETS: dict[str, dict[str, Any]] = {
 }
 
 
+DAY = date(2024, 5, 10)
+
+
 @dataclass
 class Answer:
     """What a command printed and its exit code."""
@@ -167,3 +170,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         os.environ.update(stack.env)
         settings = Settings()
         yield World(stack, Store(settings), AirflowClient(settings), env)
+
+
+@pytest.fixture(scope="session")
+def first(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """The first run on an empty lake."""
+    tmp = tmp_path_factory.mktemp("raw")
+    world.land(tmp, "meters", days_to(DAY, 5))
+    assert world.cli("land", "meters", str(tmp / "sites.csv"), "--table", "sites").code == 0
+    answer = world.cli("run", "meters", "--date", DAY.isoformat(), "--json")
+    assert answer.code == 0, answer.err
+    assert "ingest" in answer.err
+    return dict(answer.json)

@@ -15,21 +15,7 @@ from boostline.lake.arrow import read_parquet
 from boostline.lake.features import test_raw_keys as raw_keys
 from boostline.lake.manifest import Manifest, read_current
 from boostline.lake.paths import version_folder
-from tests.e2e.conftest import World, days_to, readings, wait_for
-
-DAY = date(2024, 5, 10)
-
-
-@pytest.fixture(scope="module")
-def first(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """The first run on an empty lake."""
-    tmp = tmp_path_factory.mktemp("raw")
-    world.land(tmp, "meters", days_to(DAY, 5))
-    assert world.cli("land", "meters", str(tmp / "sites.csv"), "--table", "sites").code == 0
-    answer = world.cli("run", "meters", "--date", DAY.isoformat(), "--json")
-    assert answer.code == 0, answer.err
-    assert "ingest" in answer.err
-    return dict(answer.json)
+from tests.e2e.conftest import DAY, World, days_to, readings, wait_for
 
 
 def test_first_run_trains_gates_and_promotes(world: World, first: dict[str, object]) -> None:
