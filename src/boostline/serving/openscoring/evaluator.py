@@ -189,8 +189,10 @@ class Evaluator:
         try:
             async with asyncio.timeout(START_SECONDS):
                 answer = await self._answer()
-        except TimeoutError:
-            raise Refused(503, f"the evaluator did not start within {START_SECONDS} s", "Try again", AGAIN) from None
+        except (TimeoutError, Refused):
+            raise Refused(
+                503, "the evaluator does not start", "See that Java does: JAVA_HOME says which", AGAIN
+            ) from None
         self._unfit = answer.get("unfit", "")
         self.check()
         log.info("evaluator started, process %d", self._child.pid)

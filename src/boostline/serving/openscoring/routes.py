@@ -77,8 +77,6 @@ def _add_models(app: FastAPI, evaluator: Evaluator, body_of: Bodies) -> None:
     @app.put("/openscoring/model/{id}")
     async def deploy(request: Request) -> Response:
         name = _begin(request, evaluator, "deploy")
-        if not MODEL_ID.fullmatch(name):
-            raise Refused(400, "Invalid identifier", "Use up to 128 letters, digits, - and _, a letter or digit first")
         async with body_of(request, XML_TYPES) as body:
             await evaluator.workers.run(check_document, body)
             new = await evaluator.deploy(name, body)
@@ -136,10 +134,18 @@ def _add_evaluations(app: FastAPI, evaluator: Evaluator, body_of: Bodies, max_ro
 
 
 def _begin(request: Request, evaluator: Evaluator, what: str) -> str:
-    """Note what the request wants of which model; the model's name."""
-    note, name = request.scope["note"], str(request.path_params.get("id", ""))
-    note.route, note.model = f"openscoring {what}", name[:128]
+    """Note what the request wants of which model; the model's name.
+
+    Raises:
+        Refused: 404 for what cannot be a name, 501 where nothing can be evaluated.
+    """
+    note = request.scope["note"]
+    note.route = f"openscoring {what}"
     evaluator.check()
+    name = str(request.path_params.get("id", ""))
+    if name and not MODEL_ID.fullmatch(name):
+        raise Refused(404, "Invalid identifier", "Use up to 128 letters, digits, - and _, a letter or digit first")
+    note.model = name
     return name
 
 
