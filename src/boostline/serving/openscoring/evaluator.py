@@ -215,14 +215,13 @@ class Evaluator:
                 raise ConnectionError
             answer: dict[str, Any] = await self.workers.run(from_json, line)
             return answer
-        except ConnectionError:
+        except BaseException as error:
+            log.warning("the evaluator is ended: %s", type(error).__name__)
             self._end()
-            raise Refused(503, "the evaluator ended", "Try again: it is started anew", AGAIN) from None
-        except ValueError:
-            self._end()
-            raise Refused(413, "the answer is too large", "Send fewer rows in a request") from None
-        except BaseException:
-            self._end()
+            if isinstance(error, ConnectionError):
+                raise Refused(503, "the evaluator ended", "Try again: it is started anew", AGAIN) from None
+            if isinstance(error, ValueError):
+                raise Refused(413, "the answer is too large", "Send fewer rows in a request") from None
             raise
 
     def _end(self) -> None:
@@ -230,4 +229,3 @@ class Evaluator:
         if child and child.returncode is None:
             with suppress(ProcessLookupError):
                 child.kill()
-            log.warning("the evaluator was ended")
