@@ -1,4 +1,6 @@
-"""`python -m boostline_jpmml`: evaluates PMML for the REST service, which starts it and speaks with it.
+"""`python -m boostline_jpmml HEAP`: evaluates PMML for the REST service, which starts it and speaks with it.
+
+HEAP is the most memory that Java may take for documents and rows, in bytes.
 
 One JSON object a line comes in at stdin, and one goes out at stdout for it. The first one out says that Java runs, or
 why it does not. Ends with its stdin, and with its parent.
@@ -22,23 +24,25 @@ from boostline.local.processes import die_with_parent
 
 PACKAGE = "jpmml_evaluator"
 """Never imported: its jars are all that is needed."""
-HEAP = "-Xmx512m"
 BRACKETS = {"openOpen": ("(", ")"), "openClosed": ("(", "]"), "closedOpen": ("[", ")"), "closedClosed": ("[", "]")}
 
 
-def main() -> None:
+def main(heap: str) -> None:
     """Answer until stdin ends."""
     die_with_parent()
     # What Java prints must not come between the answers.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
-        for answer in _answers():
+        for answer in _answers(heap):
             answers.write(json.dumps(answer) + "\n")
             answers.flush()
 
 
-def start_java() -> None:
+def start_java(heap: str) -> None:
     """Start the JVM of this process; JAVA_HOME says which.
+
+    Args:
+        heap: In bytes.
 
     Raises:
         ModuleNotFoundError: The package is not installed.
@@ -49,14 +53,14 @@ def start_java() -> None:
         raise ModuleNotFoundError(f"there is no {PACKAGE}")
     folder = spec.submodule_search_locations[0]
     # C1 alone: a document of 6 MB is read in a third of the time.
-    options = [HEAP, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xrs"]
+    options = [f"-Xmx{heap}", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xrs"]
     jpype.startJVM(*options, classpath=[f"{folder}/{place}/*" for place in ("resources", "dependencies")])
     _java("org.jpmml.evaluator.LoadingModelEvaluatorBuilder")
 
 
-def _answers() -> Iterator[dict[str, Any]]:
+def _answers(heap: str) -> Iterator[dict[str, Any]]:
     try:
-        start_java()
+        start_java(heap)
     except Exception as error:  # noqa: BLE001 (the parent tells the person, whatever it is)
         yield {"unfit": _text(error)}
         return
@@ -65,7 +69,7 @@ def _answers() -> Iterator[dict[str, Any]]:
     for line in sys.stdin.buffer:
         try:
             yield {"found": _answer(evaluators, **json.loads(line))}
-        except jpype.JException as error:
+        except Exception as error:  # noqa: BLE001 (a document that nobody thought of must not end the others)
             yield {"refused": _text(error)}
 
 
@@ -75,8 +79,10 @@ def _answer(evaluators: dict[str, Any], do: str, model: str, document: str = "",
         del evaluators[model]
         return None
     if do == "deploy":
-        evaluators[model] = load(base64.b64decode(document))
-        return describe(evaluators[model])
+        evaluator = load(base64.b64decode(document))
+        about = describe(evaluator)
+        evaluators[model] = evaluator
+        return about
     evaluator = evaluators[model]
     fields = [str(field.getName()) for field in evaluator.getInputFields()]
     return [evaluate(evaluator, fields, row) for row in rows]
@@ -175,4 +181,4 @@ def _java(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

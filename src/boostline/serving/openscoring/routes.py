@@ -79,8 +79,8 @@ def _add_models(app: FastAPI, evaluator: Evaluator, body_of: Bodies) -> None:
         name = _begin(request, evaluator, "deploy")
         async with body_of(request, XML_TYPES) as body:
             await evaluator.workers.run(check_document, body)
-            new = await evaluator.deploy(name, body)
-        answer = _json(_about(evaluator, name), 201 if new else 200)
+            deployed, new = await evaluator.deploy(name, body)
+        answer = _json({"id": name, **deployed.about}, 201 if new else 200)
         answer.headers["Location"] = f"/openscoring/model/{name}"
         return answer
 
