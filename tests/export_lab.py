@@ -53,6 +53,7 @@ DERIVED: dict[str, Any] = {
 }
 CATEGORICAL = ["city", "firm", "floors", "serial", "open", "built", "hour", "day", "place", "lot"]
 NUMERIC = ["size", "age", "debt", "sold_day", "month", "built_month", "left", "gap", "share", "per_open"]
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 CLASSES = {"regression": (), "binary": ("no & never", "yes"), "multiclass": ("low", 'mid "<', "high")}
 
 
@@ -105,6 +106,15 @@ def raw_rows(rows: int, seed: int, *, extreme: bool = False) -> pa.Table:
             "debt": number(np.round(rng.normal(0, 2, rows))),
         }
     )
+
+
+def parity_rows(model: Model, rows: int = 1000, seed: int = 7) -> pa.Table:
+    """Raw rows with missing, unseen and extreme values; XGBoost refuses numbers beyond single precision."""
+    raw = raw_rows(rows * 2, seed, extreme=True)
+    features = model.transform.apply(raw)
+    numbers = np.column_stack([features[name].to_numpy() for name in model.transform.numeric])
+    possible = (np.nan_to_num(np.abs(numbers)) <= LARGEST_FLOAT).all(axis=1)
+    return raw.filter(pa.array(possible)).slice(0, rows)
 
 
 def export_transform(dataset: Dataset, fills: dict[str, float]) -> Transform:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from lxml import etree
-from tests.export_lab import CITIES, evaluate, pmml_of, pmml_rows, raw_rows, trained
+from tests.export_lab import CITIES, evaluate, parity_rows, pmml_of, pmml_rows, trained
 
 from boostline.errors import NotExportable
 from boostline.export.baseline import baseline_pmml
@@ -21,7 +21,6 @@ from boostline.export.document import write_document
 from boostline.export.xgboost_model import LINKS, xgboost_pmml
 from boostline.transform import Transform
 
-LARGEST_FLOAT = float(np.finfo(np.float32).max)
 KINDS = {
     "regression": {"task": "regression"},
     "binary": {"task": "binary"},
@@ -38,15 +37,6 @@ KINDS = {
     },
 }
 KINDS |= {name: {"task": "regression", "objective": name, "rounds": 3} for name in LINKS if name[:3] in ("reg", "cou")}
-
-
-def parity_rows(model, rows=1000, seed=7):
-    """Raw rows with missing, unseen and extreme values; XGBoost refuses numbers beyond single precision."""
-    raw = raw_rows(rows * 2, seed, extreme=True)
-    features = model.transform.apply(raw)
-    numbers = np.column_stack([features[name].to_numpy() for name in model.transform.numeric])
-    possible = (np.nan_to_num(np.abs(numbers)) <= LARGEST_FLOAT).all(axis=1)
-    return raw.filter(pa.array(possible)).slice(0, rows)
 
 
 def assert_same(found, expected):

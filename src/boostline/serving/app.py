@@ -19,6 +19,8 @@ from boostline.serving.describe import describe, listing
 from boostline.serving.edge import Note, edge, refusal_response
 from boostline.serving.metrics import Metrics
 from boostline.serving.models import Models, Picture
+from boostline.serving.openscoring.evaluator import Evaluator
+from boostline.serving.openscoring.routes import add_openscoring
 from boostline.serving.predict import no_model, predictor
 from boostline.serving.refusal import Refused
 from boostline.serving.settings import ServeSettings
@@ -37,6 +39,7 @@ def create_app(models: Models, settings: ServeSettings, check: Callable[[str | N
     metrics = Metrics(lambda: models.current)
     workers = Workers(settings)
     shadow = Shadow(workers, metrics, settings)
+    evaluator = Evaluator(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -45,6 +48,7 @@ def create_app(models: Models, settings: ServeSettings, check: Callable[[str | N
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+        await evaluator.close()
         workers.close()
 
     app = FastAPI(title="Boostline", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -52,6 +56,7 @@ def create_app(models: Models, settings: ServeSettings, check: Callable[[str | N
     app.add_api_route(
         "/v1/models/{dataset}:predict", predictor(models, settings, metrics, workers, shadow), methods=["POST"]
     )
+    add_openscoring(app, evaluator, settings)
     _add_readings(app, models, metrics)
     for kind, handler in (
         (Refused, _refused),
@@ -117,7 +122,7 @@ def _readiness(picture: Picture) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    return refusal_response(cast("Refused", error), request.scope["note"])
+    return refusal_response(cast("Refused", error), request.scope)
 
 
 async def _framework(request: Request, error: Exception) -> Response:
@@ -131,4 +136,4 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": "the service failed on this request", "remedy": "Its log has the reason"}, 500)
+    return await _refused(request, Refused(500, "the service failed on this request", "Its log has the reason"))

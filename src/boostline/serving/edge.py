@@ -23,6 +23,8 @@ log = logging.getLogger("boostline.serving")
 
 OPEN = ("/health/live", "/health/ready", "/metrics")
 """Answered without a token and without a limit; they tell nothing of the data."""
+OPENSCORING = "/openscoring/"
+"""Below it answers look as Openscoring's clients expect them."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -36,15 +38,21 @@ class Note:
     dataset: str = ""
     version: str = ""
     alias: str = ""
+    model: str = ""
     rows: int = 0
     error: str = ""
 
 
-def refusal_response(error: Refused, note: Note) -> Response:
-    """The answer to a refused request, `{"error", "remedy"}`; its text is noted unless it may quote a row."""
-    note.error = error.message if error.status not in (400, 422) else ""
-    body = json.dumps({"error": error.message, "remedy": error.remedy})
-    return Response(body, error.status, error.headers, "application/json")
+def refusal_response(error: Refused, scope: Scope) -> Response:
+    """The answer to a refused request; its text is noted unless it may quote a row.
+
+    It is `{"error", "remedy"}`, and `{"message"}` to a client of Openscoring.
+    """
+    scope["note"].error = error.message if error.status not in (400, 422) else ""
+    body = {"error": error.message, "remedy": error.remedy}
+    if scope["path"].startswith(OPENSCORING):
+        body = {"message": ". ".join(filter(None, body.values()))}
+    return Response(json.dumps(body), error.status, error.headers, "application/json")
 
 
 def edge(
@@ -83,6 +91,8 @@ def edge(
             if message["type"] == "http.response.start":
                 status = message["status"]
                 _add_header(message, "x-request-id", note.request)
+                if scope["path"].startswith(OPENSCORING):
+                    _add_header(message, "x-application", "Openscoring/2.2")
             await send(message)
 
         try:
@@ -90,7 +100,7 @@ def edge(
                 admit(scope, note)
             await app(scope, receive, tell)
         except Refused as error:
-            await refusal_response(error, note)(scope, receive, tell)
+            await refusal_response(error, scope)(scope, receive, tell)
         except Exception as error:  # the framework has answered 500 already
             note.error = type(error).__name__
             log.exception("request %s failed", note.request)

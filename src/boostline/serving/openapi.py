@@ -9,6 +9,7 @@ from boostline.serving.answers import write_answer
 from boostline.serving.bodies import ARROW, CSV, JSON
 from boostline.serving.examples import example_row, example_values
 from boostline.serving.models import MODEL_THREADS, Picture, Served
+from boostline.serving.openscoring.describe import openscoring_paths
 
 _TYPES: dict[str, dict[str, Any]] = {
     "string": {"type": ["string", "integer", "null"]},
@@ -51,6 +52,7 @@ def document(picture: Picture) -> dict[str, Any]:
                 "parameters": [_dataset(champions)],
             },
             "/v1/models/{dataset}:predict": {"post": _predict(champions), "parameters": [_dataset(champions)]},
+            **openscoring_paths(),
             "/health/live": {"get": _get("Whether the process runs", ())},
             "/health/ready": {"get": _get("Whether it can answer, and what is wrong", ("503",), error=False)},
             "/metrics": {"get": _get("Metrics for Prometheus", (), media="text/plain")},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -31,18 +31,28 @@ def wanted(request: Request, settings: ServeSettings) -> Wanted:
     Raises:
         Refused: 413 by Content-Length, 415 for another media type, 422 for another value of `explain`.
     """
+    sent = body_type(request, settings, TYPES)
+    explain = request.query_params.get("explain", "false")
+    if explain not in ("true", "false"):
+        raise Refused(422, f"explain is {explain[:80]!r}", "It is true or false")
+    return Wanted(sent, _answer_type(request.headers.get("accept", "")), explain == "true")
+
+
+def body_type(request: Request, settings: ServeSettings, types: Collection[str]) -> str:
+    """The media type of a body that is about to be read.
+
+    Raises:
+        Refused: 413 by Content-Length, 415 where it is none of these types, or encoded.
+    """
     sent = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if sent not in TYPES:
-        raise Refused(415, f"Content-Type is {sent[:80] or 'not set'}", f"Set it to one of {', '.join(TYPES)}")
+    if sent not in types:
+        raise Refused(415, f"Content-Type is {sent[:80] or 'not set'}", f"Set it to one of {', '.join(types)}")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Refused(415, "the body is encoded", "Send it without Content-Encoding")
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length[:20]) > settings.max_body_bytes:
         raise _too_large(settings)
-    explain = request.query_params.get("explain", "false")
-    if explain not in ("true", "false"):
-        raise Refused(422, f"explain is {explain[:80]!r}", "It is true or false")
-    return Wanted(sent, _answer_type(request.headers.get("accept", "")), explain == "true")
+    return sent
 
 
 async def read_body(request: Request, settings: ServeSettings, hold: Callable[[int], None]) -> bytes:

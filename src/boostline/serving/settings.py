@@ -25,7 +25,9 @@ class ServeSettings(BaseSettings):
         {}, description="A/B: dataset → share of keys that the challenger answers"
     )
     shadow: frozenset[str] = Field(frozenset(), description="Datasets whose challenger is scored in the background")
-    max_body_bytes: int = Field(32 * 1024**2, ge=1024, description="A larger body is refused (413)")
+    max_body_bytes: int = Field(
+        32 * 1024**2, ge=1024, description="A larger body is refused (413); all PMML documents together too"
+    )
     max_rows: int = Field(100_000, ge=1, description="More rows in one request are refused (413)")
     max_explain_rows: int = Field(1_000, ge=1, description="With explain=true; SHAP costs far more than a prediction")
     requests_per_second: int = Field(500, ge=1, description="Of one token, or of one address where there are no tokens")
