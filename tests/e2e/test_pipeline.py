@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def test_show_prints_the_same_as_the_run(world: World, first: dict[str, object])
     assert world.cli("show", "meters", "--json").json == first
     shown = world.cli("show", "meters", "--date", "2024-05-10")
     assert shown.code == 0
-    assert "Promoted: rmse" in shown.out
+    assert "Promoted: RMSE" in shown.out
     assert "linear baseline" in shown.out
     missing = world.cli("show", "meters", "--date", "2024-05-09")
     assert missing.code == 1
@@ -45,9 +46,19 @@ def test_show_prints_the_same_as_the_run(world: World, first: dict[str, object])
 
 def test_the_report_is_one_page_without_outside_requests(world: World, first: dict[str, object]) -> None:
     page = world.store.get(str(first["report"]).removeprefix(world.store.uri("")))[0].decode()
-    assert "Promoted: rmse" in page
-    assert "http://" not in page
-    assert "https://" not in page
+    assert "Promoted: RMSE" in page
+    assert "default-src 'none'" in page
+    own = re.sub(r"(?s)<script.*?</script>", "", page)
+    assert "http://" not in own
+    assert "https://" not in own
+    key = str(first["report"]).removeprefix(world.store.uri("")).replace("report.html", "evaluation.json")
+    found = json.loads(world.store.get(key)[0])
+    assert found["notes"] == []
+    rmse = found["comparison"]["metrics"][0]
+    assert rmse["models"]["candidate"]["value"] == pytest.approx(
+        first["candidate"]["metrics"]["test"]["rmse"], rel=1e-5
+    )
+    assert rmse["differences"]["baseline"]["low"] < rmse["differences"]["baseline"]["high"]
 
 
 def test_the_champion_loads_from_mlflow_and_scores_raw_rows(world: World, first: dict[str, object]) -> None:
@@ -222,7 +233,7 @@ def test_the_scheduler_starts_yesterdays_run_which_waits_and_ends_green_where_th
     reason = "99.0% better was asked"
     assert reason in str(world.client.xcom(dag, run["dag_run_id"], "gate"))
     shown = world.cli("show", "meters_daily")
-    assert "Refused: rmse" in shown.out
+    assert "Refused: RMSE" in shown.out
     assert reason in shown.out
     told = world.cli("show", "meters_daily", "--json").json
     assert (told["date"], told["gate"]["passed"], told["promoted"]) == (yesterday.isoformat(), False, False)

@@ -143,7 +143,7 @@ def _renumbered(value: Any, prefix: str, names: dict[str, str]) -> Any:
             else _renumbered(item, prefix, names)
             for key, item in value.items()
         }
-    return [_renumbered(item, prefix, names) for item in value] if isinstance(value, list) else value
+    return [_renumbered(item, prefix, names) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _source(**columns: Sequence[Any]) -> Any:
