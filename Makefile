@@ -1,7 +1,7 @@
 # Every target sets up what it needs; a second call finds that done.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run test fuzz check up down lock secrets compose-up compose-minio compose-down compose-clean test-compose test-compose-faults
+.PHONY: help setup run test fuzz screenshots check up down lock secrets compose-up compose-minio compose-down compose-clean test-compose test-compose-faults
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -68,6 +68,9 @@ compose-down: ## Stop the compose stack; its data stays in named volumes
 compose-clean: ## Stop the compose stack and remove its data, after asking
 	@read -r -p "Remove the runs, models and data of the compose stack? Type yes: " answer && [ "$$answer" = yes ]
 	@docker compose --profile '*' down --remove-orphans --volumes
+
+screenshots: $(STAMP) ## Pictures of the pages into docs/images, from the stack that is up
+	$(BIN)/python docs/screenshots.py
 
 fuzz: $(STAMP) ## Send 10,000 hostile bodies to the REST service
 	$(BIN)/python -m pytest tests/serving -m fuzz
