@@ -1,0 +1,116 @@
+"""What a person does in the browser: sign in, find the model and its report, trigger a run by the form."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from axe_core_python.selenium import Axe
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from boostline.local.layout import USER, read_password
+from tests.e2e.conftest import DAY, World, wait_for
+
+ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1440,1200")
+
+
+class Person:
+    """A browser, and what one does with it."""
+
+    def __init__(self, page: webdriver.Chrome, url: str) -> None:
+        self.page, self.url = page, url
+
+    def see(self, css: str, text: str = "") -> Any:
+        """The first visible element with this text, once it is there."""
+
+        def found(page: webdriver.Chrome) -> Any:
+            items = [item for item in page.find_elements(By.CSS_SELECTOR, css) if item.is_displayed()]
+            return next((item for item in items if text in item.text), None)
+
+        return WebDriverWait(self.page, 60).until(found, f"no {css} with {text!r} at {self.page.current_url}")
+
+    def sign_in(self, password: str) -> None:
+        self.page.get(self.url)
+        self.see("input[name=username]").send_keys(USER)
+        self.see("input[name=password]").send_keys(password)
+        self.see("button[type=submit]").click()
+        self.see("nav, [aria-label=Models]")
+
+    def check(self) -> None:
+        """No script failed on this page, and nobody is kept from using it."""
+        failed = [entry["message"] for entry in self.page.get_log("browser") if entry["level"] == "SEVERE"]
+        assert failed == [], self.page.current_url
+        found = Axe().run(self.page)["violations"]
+        assert [item["help"] for item in found if item["impact"] in ("serious", "critical")] == [], self.page.current_url
+
+
+@pytest.fixture(scope="module")
+def person(world: World, first: dict[str, object]) -> Iterator[Person]:
+    if not (shutil.which("chromedriver") and (shutil.which("chromium") or shutil.which("google-chrome"))):
+        pytest.skip("there is no Chromium with its driver (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    for argument in ARGUMENTS:
+        options.add_argument(argument)
+    with webdriver.Chrome(options=options) as page:
+        found = Person(page, world.stack.airflow_url)
+        found.sign_in(read_password(world.stack))
+        yield found
+
+
+def test_the_way_from_airflow_to_a_report_and_on(world: World, person: Person) -> None:
+    page = person.page
+    person.see("button, a", "Models").click()
+    page.switch_to.window(page.window_handles[-1])
+    person.see("h1", "Models")
+    assert "version 1" in person.see("section", "meters\n").text
+    person.check()
+    person.see("h2 a", "meters").click()
+    person.see("h2", "Reports")
+    assert "promoted" in person.see("tr", str(DAY)).text
+    person.check()
+    person.see("td a", str(DAY)).click()
+    page.switch_to.frame(person.see("iframe"))
+    assert person.see(".verdict").text.startswith("Promoted: RMSE")
+    plots = page.find_elements(By.CSS_SELECTOR, ".plot")
+    WebDriverWait(page, 30).until(lambda _: all(plot.find_elements(By.CSS_SELECTOR, "*") for plot in plots))
+    assert len(plots) >= 4
+    page.switch_to.default_content()
+    person.see("a", "The report alone".lower()).click()
+    person.see(".verdict")
+    person.check()
+    page.back()
+    person.see("a", "The run in Airflow").click()
+    person.see("[data-testid], button", "Success")
+
+
+def test_a_run_with_a_changed_parameter_from_the_form(world: World, person: Person) -> None:
+    page, dag = person.page, "meters_train"
+    before = {run["dag_run_id"] for run in world.client.runs(dag, limit=100)}
+    page.get(f"{person.url}/dags/{dag}")
+    person.see("[data-testid=trigger-dag-button]").click()
+    date_field = person.see("[name=element_date]")
+    page.execute_script("arguments[0].focus()", date_field)
+    date_field.send_keys(DAY.strftime("%m%d%Y"))
+    person.see("button", "Change the run").click()
+    rounds = person.see("[name=element_rounds]")
+    for _ in range(4):
+        rounds.send_keys("\b")
+    rounds.send_keys("7")
+    page.find_elements(By.XPATH, "//div[@role='dialog']//button[normalize-space()='Trigger']")[-1].click()
+
+    def new() -> list[dict[str, Any]]:
+        return [run for run in world.client.runs(dag, limit=100) if run["dag_run_id"] not in before]
+
+    (run,) = wait_for("the run", new, 60)
+    ended = ("success", "failed")
+    wait_for("its end", lambda: world.client.run(dag, run["dag_run_id"])["state"] in ended, 300)
+    assert world.client.run(dag, run["dag_run_id"])["state"] == "success"
+    page.get(f"{person.url}/boostline/{dag}/runs/{run['dag_run_id']}")
+    page.switch_to.frame(person.see("iframe"))
+    assert "model.rounds = 7" in person.see("body", "Experiment").text
+    page.switch_to.default_content()
+    assert world.client.xcom(dag, run["dag_run_id"], "promote")["promoted"] is False
