@@ -50,12 +50,14 @@ class Person:
 
 @pytest.fixture(scope="module")
 def person(world: World, first: dict[str, object]) -> Iterator[Person]:
-    if not (shutil.which("chromedriver") and (shutil.which("chromium") or shutil.which("google-chrome"))):
+    browser, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if not (browser and driver):
         pytest.skip("there is no Chromium with its driver (Debian: apt-get install chromium chromium-driver)")
     options = webdriver.ChromeOptions()
+    options.binary_location = browser
     for argument in ARGUMENTS:
         options.add_argument(argument)
-    with webdriver.Chrome(options=options) as page:
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as page:
         found = Person(page, world.stack.airflow_url)
         found.sign_in(read_password(world.stack))
         yield found
@@ -63,7 +65,8 @@ def person(world: World, first: dict[str, object]) -> Iterator[Person]:
 
 def test_the_way_from_airflow_to_a_report_and_on(world: World, person: Person) -> None:
     page = person.page
-    person.see("button, a", "Models").click()
+    person.see("a[href$='/boostline/']").click()
+    WebDriverWait(page, 60).until(lambda _: len(page.window_handles) == 2, "the page opens beside Airflow's")
     page.switch_to.window(page.window_handles[-1])
     person.see("h1", "Models")
     assert "version 1" in person.see("section", "meters\n").text
