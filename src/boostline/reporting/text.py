@@ -14,10 +14,12 @@ _IN_LABEL_UNIT = frozenset({"rmse", "mae"})
 
 
 def number(value: Any) -> str:
-    """A number for people: four significant decimals, thousands separated, a dash for none."""
+    """A number for people: four decimals, or three digits of a small one; thousands separated; a dash for none."""
     if value is None:
         return "–"
     if isinstance(value, float):
+        if 0 < abs(value) < 0.01:
+            return f"{value:.3g}"
         return f"{value:,.4f}" if abs(value) < 1000 else f"{value:,.1f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
