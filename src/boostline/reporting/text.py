@@ -56,3 +56,8 @@ def days(first: str, last: str) -> str:
 def share(value: float) -> str:
     """A share in per cent: two digits that count."""
     return f"{100 * value:.0f} %" if abs(value) >= 0.0995 else f"{100 * value:.1f} %"
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
