@@ -20,12 +20,16 @@ from boostline.lake.manifest import read_current, read_ref
 from boostline.lake.store import Store
 from boostline.local.layout import BUCKET
 from boostline.metrics import evaluate
-from boostline.reporting.drift import _psi
-from boostline.reporting.page import verdict_sentence
+from boostline.reporting.drift import _psi, changes
+from boostline.reporting.evaluation import evaluation
+from boostline.reporting.page import render_page, verdict_sentence
 from boostline.reporting.report import load_result, report_keys
+from boostline.reporting.rows import TestRows, TrainRows
 from boostline.reporting.terminal import run_summary
 from boostline.reporting.text import days, share
+from boostline.scoring.model_file import ModelInfo
 from boostline.settings import Settings
+from boostline.transform import Transform
 
 TASKS = ("regression", "binary", "multiclass")
 CHARTS = {
@@ -97,6 +101,46 @@ def test_page_is_small_and_asks_no_other_host(two_runs):
     assert not re.search(r"""(?i)\b(src|href|srcset|action|data)\s*=|url\(|@import|https?:""", outside)
     assert page.count("Copyright (c) Anaconda") == 1  # the library is there once
     assert not re.search(r"(?i)<script[^>]+src", page)
+
+
+def test_page_of_a_large_run_is_small_too(two_runs):
+    bench, _, report = two_runs
+    task, random, rows = bench.dataset.task, np.random.default_rng(0), 3000
+    classes = {"regression": [], "binary": ["no", "yes"], "multiclass": [f"class {i} of many" for i in range(60)]}[task]
+    categories = {f"a_long_name_of_a_column_{i}": tuple(f"{'value ' * 30}{j}" for j in range(200)) for i in range(150)}
+    names = [*categories, *(f"number_{i}" for i in range(150))]
+    coded = {name: random.integers(0, 9, rows).astype("int32" if name in categories else float) for name in names}
+    label = random.integers(0, max(2, len(classes)), rows).astype(float)
+    shape = (rows, len(classes)) if task == "multiclass" else rows
+    found = {name: random.random(shape) / 60 + 0.01 for name in ("candidate", "baseline", "champion")}
+    test = TestRows(
+        total=10**7, seed=1, label=label, day=np.datetime64("2020-01-01") + random.integers(0, 30, rows),
+        features=pa.table(coded), categories=categories, predictions=found, thresholds=dict.fromkeys(found, 0.5),
+        shap=random.normal(size=(150, *shape[1:], 301) if task == "multiclass" else (150, 301)),
+        shap_rows=np.arange(150), notes=[],
+    )  # fmt: skip
+    stored = read_ref(bench.store, bench.facts.model)
+    info = ModelInfo.model_validate_json(bench.store.get(next(f.key for f in stored.files if "model.json" in f.key))[0])
+    curve = {split: random.random(20_000).tolist() for split in ("train", "valid")}
+    info = info.model_copy(update={"features": dict.fromkeys(names, "q"), "classes": classes, "learning_curve": curve})
+    transform = Transform.model_validate(
+        {"format": 1, "dataset": "x", "task": task, "date": "2020-01-01", "columns": {}, "derived": {}, "names": names,
+         "categorical": categories, "numeric": {name: None for name in names if name not in categories}, "label": "x",
+         "classes": classes}
+    )  # fmt: skip
+    other = transform.model_copy(
+        update={
+            "categorical": {name: tuple(f"other {value}" for value in values) for name, values in categories.items()}
+        }
+    )
+    now, before = (TrainRows(test.features, item, {"train": rows}, {}) for item in (transform, other))
+    metrics = {name: evaluate(task, label, values, classes=tuple(classes)) for name, values in found.items()}
+    dataset = bench.dataset.model_copy(
+        update={"features": bench.dataset.features.model_copy(update={"categorical": tuple(categories)})}
+    )
+    whole = evaluation(dataset, info, metrics, test, changes(before, now, info))
+    size = len(render_page(dataset, report.run, whole).encode())
+    assert 1_300_000 < size < 1_500_000
 
 
 def test_every_chart_has_a_text_with_unit_and_rows(two_runs):

@@ -120,7 +120,7 @@ def _score_charts(evaluation: Mapping[str, Any], series: Mapping[str, Series]) -
     whose = (
         "of XGBoost, each class against the rest"
         if several
-        else f"of each model, for class {evaluation['classes'][-1]}"
+        else f"of each model, for {evaluation['label']} = {evaluation['classes'][-1]}"
     )
     kinds = (
         ("roc", "ROC", "share of false alarms", "share found",
@@ -209,13 +209,17 @@ def _shap_points(evaluation: Mapping[str, Any]) -> Chart:
         f"added to the prediction ({found['unit']})", "", height=drawing.rows_height(len(found["features"]))
     )
     drawing.name_rows(on, found["features"])
+    by_colour: dict[str, tuple[list[float], list[float]]] = {}
     for index, points in enumerate(found["points"]):
-        place = len(found["features"]) - 1 - index
-        ranks = points["rank"] or [None] * len(points["shap"])
-        colours = [GREY if rank is None else _RANK_COLOURS[min(4, int(rank * 5))] for rank in ranks]
-        # Golden-section steps spread the points of a row evenly, without chance.
-        at = [round(place + ((step * 0.618) % 1 - 0.5) * 0.6, 3) for step in range(len(ranks))]
-        on.scatter(points["shap"], at, color=colours, size=5, alpha=0.75, line_color=None)
+        place, ranks = len(found["features"]) - 1 - index, points["rank"] or [None] * len(points["shap"])
+        for step, (value, rank) in enumerate(zip(points["shap"], ranks, strict=True)):
+            colour = GREY if rank is None else _RANK_COLOURS[min(4, int(rank * 5))]
+            x, y = by_colour.setdefault(colour, ([], []))
+            x.append(value)
+            # Golden-section steps spread the points of a row evenly, without chance.
+            y.append(round(place + ((step * 0.618) % 1 - 0.5) * 0.6, 2))
+    for colour, (x, y) in by_colour.items():
+        on.scatter(x, y, color=colour, size=5, alpha=0.75, line_color=None)
     drawing.reference(on, [0, 0], [-0.7, len(found["features"]) - 0.3])
     legend = [Series("low value", BLUE), Series("high value", ORANGE), Series("category or missing", GREY)]
     about = (

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 POINTS, SCATTER_ROWS, BINS, HISTOGRAM_BINS = 200, 1_000, 10, 40
-CLASSES, MATRIX_CLASSES = 6, 15
+CLASSES, MATRIX_CLASSES = 6, 12
 """Most classes with curves of their own, and most in a confusion matrix; the most frequent ones come first."""
 
 
@@ -68,12 +68,13 @@ def value_curves(label: Floats, predictions: Mapping[str, Floats], seed: int) ->
     }
 
 
-def score_curves(label: NDArray[Any], predictions: Mapping[str, Floats]) -> dict[str, Any]:
+def score_curves(label: NDArray[Any], predictions: Mapping[str, Floats], points: int = POINTS) -> dict[str, Any]:
     """ROC, precision over recall, and calibration, by model.
 
     Args:
         label: 0 or 1.
         predictions: Probabilities of 1, by model.
+        points: Most points of a curve.
 
     Returns:
         `roc` and `precision_recall` are empty where only one class occurs: they are not defined then.
@@ -82,8 +83,10 @@ def score_curves(label: NDArray[Any], predictions: Mapping[str, Floats]) -> dict
     defined = 0 < positives < len(label)
     return {
         "positives": positives,
-        "roc": {name: _roc(label, values) for name, values in predictions.items()} if defined else {},
-        "precision_recall": {name: _pr(label, values) for name, values in predictions.items()} if defined else {},
+        "roc": {name: _roc(label, values, points) for name, values in predictions.items()} if defined else {},
+        "precision_recall": {name: _pr(label, values, points) for name, values in predictions.items()}
+        if defined
+        else {},
         "calibration": {name: _bins(label, values) for name, values in predictions.items()},
     }
 
@@ -94,7 +97,7 @@ def class_curves(label: NDArray[Any], probability: Floats, classes: list[str]) -
 
     seen = np.bincount(label.astype(np.int64), minlength=len(classes))
     first = sorted(range(len(classes)), key=lambda index: (-seen[index], index))[:CLASSES]
-    found = {classes[index]: score_curves(label == index, {"": probability[:, index]}) for index in first}
+    found = {classes[index]: score_curves(label == index, {"": probability[:, index]}, POINTS // 2) for index in first}
     return {
         "rows_by_class": {classes[index]: int(seen[index]) for index in first},
         **{
@@ -124,21 +127,21 @@ def confusion(label: NDArray[Any], decided: NDArray[Any], classes: list[str]) ->
     return {"classes": names, "rows": matrix.tolist()}
 
 
-def _roc(label: NDArray[Any], probability: Floats) -> dict[str, Any]:
+def _roc(label: NDArray[Any], probability: Floats, points: int) -> dict[str, Any]:
     import numpy as np
 
     _, cut, hits = threshold_steps(label.astype(np.float64), probability)
     positives = float(label.sum())
     false, true = np.append(0.0, (cut - hits) / (len(label) - positives)), np.append(0.0, hits / positives)
-    some = thinned(len(false))
+    some = thinned(len(false), points)
     return {"x": rounded(false[some], 4), "y": rounded(true[some], 4)}
 
 
-def _pr(label: NDArray[Any], probability: Floats) -> dict[str, Any]:
+def _pr(label: NDArray[Any], probability: Floats, points: int) -> dict[str, Any]:
     import numpy as np
 
     _, cut, hits = threshold_steps(label.astype(np.float64), probability)
-    some = thinned(len(cut))
+    some = thinned(len(cut), points)
     return {"x": rounded((hits / float(label.sum()))[some], 4), "y": rounded((hits / cut)[some], 4)}
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from boostline.reporting.text import shortened
+
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 GREY = "#8A8F94"
 """Okabe and Ito's colours, which colour-blind people can tell apart; dashes and shapes tell them apart as well."""
@@ -94,10 +96,12 @@ def reference(on: Any, x: Sequence[float], y: Sequence[float]) -> None:
 
 
 def name_rows(on: Any, names: Sequence[str]) -> None:
-    """Write names at the whole numbers of the y axis, the first at the top."""
+    """Write names at the whole numbers of the y axis, the first at the top; shortened, the tables have all of them."""
     places = [len(names) - 1 - index for index in range(len(names))]
     on.yaxis.ticker = sorted(places)
-    on.yaxis.major_label_overrides = {place: plain(shortened(name)) for place, name in zip(places, names, strict=True)}
+    on.yaxis.major_label_overrides = {
+        place: plain(shortened(name, LABEL_CHARACTERS)) for place, name in zip(places, names, strict=True)
+    }
     on.y_range.start, on.y_range.end = -0.7, len(names) - 0.3
     on.ygrid.visible = False
 
@@ -105,11 +109,6 @@ def name_rows(on: Any, names: Sequence[str]) -> None:
 def rows_height(rows: int) -> int:
     """The height of a plot with so many names, in pixels."""
     return AXIS_HEIGHT + ROW_HEIGHT * rows
-
-
-def shortened(text: str) -> str:
-    """A name that leaves room for the chart; the table has all of it."""
-    return text if len(text) <= LABEL_CHARACTERS else text[: LABEL_CHARACTERS - 1] + "…"
 
 
 def tooltips(on: Any, **texts: str) -> None:

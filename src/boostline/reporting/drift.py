@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from boostline.reporting.curves import rounded
 from boostline.reporting.rows import TrainRows
+from boostline.reporting.text import shortened
 from boostline.scoring.model_file import ModelInfo
 from boostline.transform import Transform
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-TENTHS, TOP_CATEGORIES, NAMED = 10, 20, 10
-"""Bins of a number, bins of a category, and how many new or lost categories are named."""
+TENTHS, TOP_CATEGORIES = 10, 20
+"""Bins of a number and of a category."""
+FEATURES, NAMED, NAME_CHARACTERS = 50, 5, 40
+"""Most features that are told of, most new or lost categories that are named, and most characters of a name."""
 SMALL, LARGE = 0.1, 0.25
 SMOOTH = 0.5
 """Rows that every bin has beside its own, so that an empty one has a logarithm."""
@@ -53,7 +56,7 @@ def changes(before: TrainRows | None, now: TrainRows, champion: ModelInfo | None
         "rows": {"before": before.rows, "now": now.rows},
         "gone": before.features is None,
         "lost_features": [name for name in champion.features if name not in now.transform.names],
-        "features": found,
+        "features": found[:FEATURES],
     }
 
 
@@ -63,7 +66,8 @@ def _categories(name: str, before: Transform, now: Transform) -> dict[str, Any]:
     if theirs is None or ours is None:
         return {"new": [], "lost": [], "new_count": 0, "lost_count": 0}
     new, lost = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
-    return {"new": new[:NAMED], "lost": lost[:NAMED], "new_count": len(new), "lost_count": len(lost)}
+    named = [[shortened(value, NAME_CHARACTERS) for value in side[:NAMED]] for side in (new, lost)]
+    return {"new": named[0], "lost": named[1], "new_count": len(new), "lost_count": len(lost)}
 
 
 def _comparable(name: str, before: Transform, now: Transform) -> bool:

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from boostline.dataset import Dataset
 from boostline.metrics import METRICS_BY_TASK, PER_CLASS, evaluate
-from boostline.reporting.curves import class_curves, confusion, rounded, score_curves, thinned, value_curves
+from boostline.reporting.curves import (
+    CLASSES,
+    MATRIX_CLASSES,
+    class_curves,
+    confusion,
+    rounded,
+    score_curves,
+    thinned,
+    value_curves,
+)
 from boostline.reporting.rows import TestRows
 from boostline.reporting.slices import slices
 from boostline.scoring.model_file import ModelInfo
@@ -37,6 +46,7 @@ def evaluation(
     return {
         "format": 1,
         "task": dataset.task,
+        "label": dataset.label.name,
         "test": _test(dataset, rows),
         "classes": list(info.classes),
         "notes": rows.notes,
@@ -141,10 +151,11 @@ def _curves(task: str, classes: list[str], rows: TestRows) -> dict[str, Any]:
             "confusion": confusion(rows.label, rows.predictions["candidate"] >= rows.thresholds["candidate"], classes)
         }
     probability = rows.predictions["candidate"]
-    measured = evaluate(task, rows.label, probability, classes=tuple(classes))
+    per_class = evaluate(task, rows.label, probability, classes=tuple(classes))[PER_CLASS]
+    first = sorted(per_class, key=lambda name: -per_class[name]["rows"])[:MATRIX_CLASSES]
     return class_curves(rows.label, probability, classes) | {
         "confusion": confusion(rows.label, probability.argmax(axis=1), classes),
-        PER_CLASS: {name: rounded(values) for name, values in measured[PER_CLASS].items() if values["rows"]},
+        PER_CLASS: {name: rounded(per_class[name]) for name in first},
     }
 
 
@@ -161,7 +172,9 @@ def _shap(dataset: Dataset, info: ModelInfo, rows: TestRows) -> dict[str, Any]:
     found: dict[str, Any] = {"rows": len(rows.shap_rows), "unit": unit, "features": [names[index] for index in first]}
     if values.ndim == 3:
         by_class = np.abs(values).mean(axis=0)
-        return found | {"by_class": {name: rounded(by_class[i, first]) for i, name in enumerate(info.classes[:8])}}
+        return found | {
+            "by_class": {name: rounded(by_class[i, first]) for i, name in enumerate(info.classes[:CLASSES])}
+        }
     return found | {
         "points": [
             {"shap": rounded(values[:, index], 3), "rank": _ranks(rows, names[index], dataset)} for index in first

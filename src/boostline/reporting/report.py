@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from boostline import __version__
 from boostline.dataset import Dataset
 from boostline.lake import paths
 from boostline.lake.job import Target
@@ -133,7 +134,7 @@ def build_result(facts: RunFacts, stages: Stages, info: ModelInfo, window: dict[
         "threshold": model.details["threshold"],
         "model": {key: model.details[key] for key in ("sha256", "mlflow", "peak_memory_bytes")},
         "peak_memory_bytes": facts.memory | {"train": model.details["peak_memory_bytes"]},
-        "software": info.versions,
+        "software": {"boostline": __version__, **info.versions},
         "params": info.params,
         "spark": facts.spark,
         "fingerprints": {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from boostline.reporting.curves import rounded
 from boostline.reporting.rows import TestRows
+from boostline.reporting.text import shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +17,7 @@ MINIMUM_ROWS, MINIMUM_SHARE = 30, 0.005
 """Smaller slices are left out: their error is chance."""
 VALUES, SLICES, DAYS = 10, 40, 31
 """Most values of a feature, most slices in all, and most single days before time goes by months."""
+VALUE_CHARACTERS = 80
 UNKNOWN = "missing or never seen"
 TIME = "date"
 
@@ -92,7 +94,7 @@ def _members(rows: TestRows) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
         seen = np.bincount(codes, minlength=len(values) + 1)
         names = [*values, UNKNOWN]
         top = sorted(np.flatnonzero(seen).tolist(), key=lambda code: (-seen[code], code))[:VALUES]
-        yield from ((feature, names[code], codes == code) for code in top)
+        yield from ((feature, shortened(names[code], VALUE_CHARACTERS), codes == code) for code in top)
     days = rows.day[~np.isnat(rows.day)]
     unit = "D" if len(np.unique(days)) <= DAYS else "M"
     times = rows.day.astype(f"datetime64[{unit}]")

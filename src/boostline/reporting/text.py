@@ -14,10 +14,12 @@ _IN_LABEL_UNIT = frozenset({"rmse", "mae"})
 
 
 def number(value: Any) -> str:
-    """A number for people: four significant decimals, thousands separated, a dash for none."""
+    """A number for people: four decimals, or three digits of a small one; thousands separated; a dash for none."""
     if value is None:
         return "–"
     if isinstance(value, float):
+        if 0 < abs(value) < 0.01:
+            return f"{value:.3g}"
         return f"{value:,.4f}" if abs(value) < 1000 else f"{value:,.1f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
@@ -54,3 +56,8 @@ def days(first: str, last: str) -> str:
 def share(value: float) -> str:
     """A share in per cent: two digits that count."""
     return f"{100 * value:.0f} %" if abs(value) >= 0.0995 else f"{100 * value:.1f} %"
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
