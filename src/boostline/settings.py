@@ -29,7 +29,9 @@ class Settings(BaseSettings):
     spark_scratch: Path | None = Field(None, description="Spark's scratch folder; default the system's")
     mlflow_uri: str = Field("http://127.0.0.1:5000", description="MLflow tracking server and registry")
     mlflow_link: str | None = Field(None, description="The same as browsers reach it, for links; default mlflow_uri")
-    spark_master: str = Field("local[*]", description="Of `boostline stream`; Airflow's tasks take their connection's")
+    spark_master: str = Field(
+        "local[*]", description="Of `boostline stream` and notebooks; Airflow's tasks take their connection's"
+    )
     kafka: str | None = Field(None, description="Kafka's brokers, host:port and more after commas, for streams")
     airflow_url: str = Field("http://127.0.0.1:8080", description="Airflow's API server")
     airflow_user: str = Field("admin", description="Who the command line signs in as")

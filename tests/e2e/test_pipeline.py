@@ -118,7 +118,9 @@ PYTHON = re.findall(r"```python\n(.*?)```", Path("docs/use.md").read_text(), re.
 
 @pytest.mark.parametrize("block", [block for block in PYTHON if "http" not in block])
 def test_documented_python_runs(world: World, first: dict[str, object], block: str) -> None:
-    code = block.replace("nyc_flights", "meters").replace("2013-03-31", DAY.isoformat())
+    code = (
+        block.replace("nyc_flights", "meters").replace('"flights"', '"readings"').replace("2013-03-31", DAY.isoformat())
+    )
     env = world.env | {"MLFLOW_TRACKING_URI": world.stack.mlflow_uri}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "prediction" in done.stdout, done.stderr

@@ -6,7 +6,7 @@ import sys
 
 from rich.markup import escape
 
-from boostline.cli import export, models, pipeline, score, serve, start, stream  # noqa: F401 (each adds its commands)
+from boostline.cli import export, models, notebook, pipeline, score, serve, start, stream  # noqa: F401 (each adds its commands)
 from boostline.cli.app import app, err
 from boostline.errors import BoostlineError
 

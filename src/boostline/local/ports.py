@@ -72,7 +72,7 @@ def check_free(ports: Ports) -> None:
     for name, port in ports._asdict().items():
         if port in owners:
             bad.append(f"port {port} is given to both {owners[port]} and {name} ({variable(name)})")
-        elif not _is_free(port):
+        elif not is_free(port):
             bad.append(f"port {port} for {name} is in use ({variable(name)})")
         owners.setdefault(port, name)
     if bad:
@@ -88,7 +88,8 @@ def free_ports() -> Ports:
         return Ports(*(sock.getsockname()[1] for sock in sockets))
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens on this port of 127.0.0.1."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a socket in TIME_WAIT is no obstacle
         try:

@@ -9,11 +9,13 @@ import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from boostline.errors import ModelRefused
+from boostline.lake import published
 from boostline.lake.manifest import Manifest
 from boostline.lake.store import NotFound, Store
 from boostline.scoring.engine import import_xgboost
@@ -243,6 +245,22 @@ def load_published(store: Store, manifest: Manifest, sha256: str | None = None) 
             "Do not use it; train again, or roll back to another version",
         )
     return model
+
+
+def published_model(dataset: str, day: str | date, store: Store | None = None) -> Model:
+    """Load the model that is published for a date; `boostline.registry.versions` loads one by version or alias.
+
+    Args:
+        dataset: Its name.
+        day: The data date, `YYYY-MM-DD`.
+        store: The lake; default that of the environment.
+
+    Raises:
+        DataMissing: No model is published for that date.
+        ModelRefused: Its files are gone, or do not match their SHA-256.
+    """
+    found = published("model", dataset, day, store=store)
+    return load_published(found.store, found.manifest)
 
 
 def software_versions() -> dict[str, str]:

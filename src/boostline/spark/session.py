@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from boostline.errors import SparkLost
+from boostline.settings import Settings
 
 RESOURCE_SECONDS = 90
 """An application that has no executor for so long ends; Spark itself would wait for ever."""
@@ -36,6 +37,36 @@ _FEWER_REQUESTS = {
     # Attempts are written into folders that nobody wrote before, so nothing has to be looked for there.
     "spark.hadoop.fs.s3a.performance.flags": "create,mkdir",
 }
+
+# A notebook may stay open for days: what its executors hold goes back to the cluster when they idle.
+_GIVE_BACK = {
+    "spark.dynamicAllocation.enabled": "true",
+    "spark.dynamicAllocation.initialExecutors": "1",
+    "spark.dynamicAllocation.executorIdleTimeout": "60s",
+    "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+    "spark.dynamicAllocation.shuffleTracking.timeout": "60s",
+}
+
+
+def notebook_session(properties: Mapping[str, str] | None = None) -> Any:
+    """A session on the cluster for a notebook or a Python prompt; it ends with the process, or by `stop()`.
+
+    It sits on `BOOSTLINE_SPARK_MASTER`, and leaves executors that idle for a minute to others. A second call gives the
+    same session.
+
+    Args:
+        properties: Of Spark: memory and cores, such as a dataset's `spark.properties`.
+
+    Raises:
+        SparkLost: The master does not answer.
+    """
+    from pyspark.sql import SparkSession
+
+    master = Settings().spark_master
+    _require_master(master)
+    builder = SparkSession.builder.appName("boostline notebook").master(master)
+    # Given before its JVM starts, so the driver's memory counts too.
+    return builder.config(map={**_CORRECTNESS, **_FEWER_REQUESTS, **_GIVE_BACK, **(properties or {})}).getOrCreate()
 
 
 @contextmanager
