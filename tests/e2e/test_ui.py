@@ -45,7 +45,9 @@ class Person:
         failed = [entry["message"] for entry in self.page.get_log("browser") if entry["level"] == "SEVERE"]
         assert failed == [], self.page.current_url
         found = Axe().run(self.page)["violations"]
-        assert [item["help"] for item in found if item["impact"] in ("serious", "critical")] == [], self.page.current_url
+        assert [item["help"] for item in found if item["impact"] in ("serious", "critical")] == [], (
+            self.page.current_url
+        )
 
 
 @pytest.fixture(scope="module")
