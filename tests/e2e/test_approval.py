@@ -107,3 +107,50 @@ def test_candidates_wait_for_a_person(landed: World, tmp_path: Path) -> None:
     record = ended(world, "3")
     assert (record["approvals"][-1]["decision"], record["approvals"][-1]["who"]) == ("timed out", "nobody")
     assert champion(world) == "1"
+
+
+def approve_in_the_browser(world: World, address: str, tmp: Path) -> None:
+    """Sign in, find the question under Required Actions, read it, give a reason, press Approve."""
+    from selenium import webdriver
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    assert chromium and driver, "this test drives Debian's chromium: apt-get install chromium chromium-driver"
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    password = json.loads(world.stack.passwords.read_text())["admin"]
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as browser:
+        browser.set_window_size(1440, 1200)
+        waiting = WebDriverWait(browser, 120)
+
+        def shown(css: str) -> Any:
+            return waiting.until(
+                lambda page: next(
+                    (item for item in page.find_elements(By.CSS_SELECTOR, css) if item.is_displayed()), None
+                )
+            )
+
+        browser.get(f"{world.stack.airflow_url}/required_actions")
+        shown("input[name=username]").send_keys("admin")
+        shown("input[name=password]").send_keys(password)
+        shown("button[type=submit]").click()
+        shown(f"a[href*='/dags/{PROMOTE}/runs/approve__1']")
+        browser.get(address)
+        reason = shown("#element_reason")
+        text = browser.find_element(By.TAG_NAME, "body").text
+        assert f"Promote version 1 of {NAME}, which learnt up to {DAY}?" in text
+        assert "Passed, waits for approval: RMSE" in text and "the baseline's" in text
+        report = shown("a[href*='/boostline/']").get_attribute("href")
+        assert f"/boostline/{TRAIN}/runs/" in report
+        reason.send_keys("good on weekends")
+        browser.save_screenshot(str(tmp / "question.png"))
+        shown("[data-testid='hitl-option-Approve']").click()
+        waiting.until(
+            lambda page: not page.find_elements(By.CSS_SELECTOR, "[data-testid='hitl-option-Reject']:enabled")
+        )
+        browser.get(report)
+        browser.switch_to.frame(shown("iframe.report"))
+        waiting.until(lambda page: "Passed, waits for approval" in page.find_element(By.TAG_NAME, "body").text)

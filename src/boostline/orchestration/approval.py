@@ -26,7 +26,6 @@ from boostline.orchestration.tasks import REPORTED, publish_report
 from boostline.settings import Settings
 
 YES, NO = "Approve", "Reject"
-REASON_CHARACTERS = 500  # as boostline.registry.approval.LONGEST_REASON, which would load too much into DAG files
 
 log = logging.getLogger(__name__)
 
@@ -77,12 +76,12 @@ def approval_tasks(dataset: Dataset) -> list[PythonOperator | HITLOperator]:
         options=[YES, NO],
         defaults=YES if policy.on_timeout == "approve" else NO,
         params={
+            # Without maxLength: Airflow's form lets more through, and the task would fail on it and ask again.
             "reason": Param(
                 None,
                 type=["null", "string"],
-                maxLength=REASON_CHARACTERS,
                 title="Reason",
-                description=f"Kept with the version, with your name. At most {REASON_CHARACTERS} characters.",
+                description="Kept with the version and your name; cut after 500 characters.",
             )
         },
         assigned_users=[{"id": name, "name": name} for name in policy.approvers] or None,
