@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
@@ -106,8 +106,6 @@ class Asked:
     """The training run whose candidate somebody is asked about, and what its tasks handed on."""
 
     run: Run
-    version: str
-    where: str
     handed: dict[str, Any]
     result: dict[str, Any]
 
@@ -124,8 +122,13 @@ def question(dataset: str, **context: Any) -> dict[str, str]:
 
         settings = Settings()
         asked = _asked(settings, dataset, context)
-        result, reasons = asked.result, asked.result["gate"]["reasons"]
-        record_question(settings, dataset, asked.version, asked.where)
+        result, reasons, outcome = asked.result, asked.result["gate"]["reasons"], asked.handed["promote"]
+        if "approval" not in outcome:
+            raise FailError(
+                f"run {asked.run.run_id} of {dataset}_train does not wait for approval: {outcome['reason']}"
+            )
+        version = outcome["approval"]["version"]
+        record_question(settings, dataset, version, outcome["approval"]["address"])
         address = report_address(f"{dataset}_train", asked.run.run_id)
         lines = [_markdown(verdict_sentence(result)), "", *(f"- {_markdown(reason)}" for reason in reasons)]
         lines += [
@@ -134,7 +137,7 @@ def question(dataset: str, **context: Any) -> dict[str, str]:
             "",
             "On *Approve* the gate is asked once more, against the champion of then.",
         ]
-        subject = f"Promote version {asked.version} of {dataset}, which learnt up to {asked.run.day}?"
+        subject = f"Promote version {version} of {dataset}, which learnt up to {asked.run.day}?"
         return {"subject": subject, "body": "\n".join(lines)}
 
 
@@ -149,8 +152,7 @@ def decide(dataset: str, **context: Any) -> dict[str, Any]:
 
         settings = Settings()
         asked, said = _asked(settings, dataset, context), pull(context, "approve")
-        person, at = said["responded_by_user"], said["responded_at"]
-        when = at if isinstance(at, datetime) else datetime.fromisoformat(at)
+        person = said["responded_by_user"]
         outcome = carry_out(
             Store(settings),
             settings,
@@ -162,7 +164,7 @@ def decide(dataset: str, **context: Any) -> dict[str, Any]:
             answer=Answer(
                 yes=said["chosen_options"] == [YES],
                 who=person and person["name"],
-                when=when.astimezone(UTC).isoformat(),
+                when=said["responded_at"].astimezone(UTC).isoformat(),
                 why=str((said["params_input"] or {}).get("reason") or ""),
             ),
         )
@@ -180,7 +182,7 @@ def report(dataset: str, **context: Any) -> dict[str, Any]:
         settings = Settings()
         store, asked, outcome = Store(settings), _asked(settings, dataset, context), pull(context, "decide")
         found = read_current(store, "report", dataset, None, asked.run.day.isoformat())
-        if found is None or found[0].details["summary"]["version"] != asked.version:
+        if found is None or found[0].details["summary"]["version"] != asked.result["candidate"]["version"]:
             raise NothingToDo(f"a later run has reported on {asked.run.day}, about another version")
         before = asked.handed["promote"]
         promoted = {"promoted": outcome["promoted"], "reason": outcome["reason"], "seconds": before["seconds"]}
@@ -192,7 +194,7 @@ def _asked(settings: Settings, dataset: str, context: Any) -> Asked:
     """The training run that this run asks about.
 
     Raises:
-        FailError: There is no such run, or its candidate does not wait.
+        FailError: There is no such run, or it has not reported.
     """
     train, run_id = f"{dataset}_train", context["params"]["run"]
     handed = {
@@ -203,22 +205,19 @@ def _asked(settings: Settings, dataset: str, context: Any) -> Asked:
             f"run {run_id!r} of {train} is not there, or has not handed on {', '.join(missing)}",
             "Run the date again: a candidate that waits starts a run here by itself",
         )
-    waits = handed["promote"].get("approval")
-    if waits is None:
-        raise FailError(f"run {run_id} of {train} does not wait for approval: {handed['promote']['reason']}")
     store = Store(settings)
     body, _ = store.get(handed.pop("report")["result"].removeprefix(store.uri("")))
     result = json.loads(body)
     spec, changes = load_dataset(dataset_path(settings.datasets, dataset)), (result["experiment"] or {}).get("changes")
     run = Run(
-        day=datetime.fromisoformat(result["date"]).date(),
+        day=date.fromisoformat(result["date"]),
         dataset=change_dataset(spec, changes) if changes else spec,
         run_id=run_id,
         changes=changes or {},
         publish=True,
         is_backfill=False,
     )
-    return Asked(run, waits["version"], waits["address"], handed, result)
+    return Asked(run, handed, result)
 
 
 def _markdown(text: str) -> str:
