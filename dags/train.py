@@ -2,7 +2,8 @@
 
 **In:** raw files below `raw/DATASET/TABLE/date=D/` in the lake, for the days of the window that ends on the data date.
 **Out:** clean rows, features, a baseline and a model, each published for the data date; a model version in MLflow;
-the alias `champion`, where the gate says yes; a report.
+the alias `champion`, where the gate says yes; a report. Where the dataset requires approval, the gate's yes starts
+`DATASET_promote` instead, which asks a person and moves the alias.
 
 **Start it** by schedule (midnight UTC, for the day before), by *Trigger* with the data date in the form,
 by a backfill over dates, or with `boostline run DATASET --date YYYY-MM-DD`.
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 from airflow.sdk import DAG
 
 from boostline.dataset import Dataset
+from boostline.orchestration.approval import ask
 from boostline.orchestration.dag import (
     clean_asset,
     dags_by_id,
@@ -48,7 +50,7 @@ def train_dag(dataset: Dataset) -> DAG:
         ingest = spark_job("ingest", dataset, outlets=[clean_asset(dataset, SETTINGS)])
         if dataset.on_missing == "wait":
             WaitForRawFiles(task_id="wait_for_raw_files", dataset=dataset.name) >> ingest
-        (
+        reported = (
             ingest
             >> spark_job("featurize", dataset)
             >> spark_job("baseline", dataset)
@@ -57,6 +59,8 @@ def train_dag(dataset: Dataset) -> DAG:
             >> python_task("promote", dataset, pool="promotion")
             >> python_task("report", dataset)
         )
+        if dataset.promotion.approval == "required":
+            reported >> ask(dataset)
     return dag
 
 

@@ -195,7 +195,7 @@ def _prepared(home: Path, settings: dict[str, str]) -> Cluster:
     shutil.copytree(ROOT / "conf/datasets", datasets)
     raw.mkdir()
     for name in METERS_ALIKE:
-        values = {"name": name, "margin": 0.0, "missing": "skip", "timeout": 10}
+        values = {"name": name, "margin": 0.0, "missing": "skip", "timeout": 10, "promotion": "{approval: none}"}
         (datasets / f"{name}.yaml").write_text(METERS.format(**values))
     for day in days_to(DAY, 7):
         (raw / f"readings-{day}.csv").write_text(readings(day))

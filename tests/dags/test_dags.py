@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
 from boostline.dataset import dataset_files
+from boostline.registry.approval import LONGEST_REASON
 
 DAGS = Path("dags").resolve()
 DATASETS = [path.stem for path in dataset_files(Path("conf/datasets"))]
@@ -65,6 +67,36 @@ def test_a_published_day_is_what_scoring_listens_to(dags: dict[str, Any], name: 
     assert [task.task_id for task in dag.topological_sort()] == ["ingest", "score"]
     assert {task.operator_name for task in dag.tasks} == {"SparkJob"}
     assert {task.pool for task in dag.tasks} == {"spark"}
+
+
+@pytest.fixture
+def approved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The DAGs of a dataset that requires approval, beside one that does not."""
+    text = Path("conf/datasets/nyc_flights.yaml").read_text()
+    policy = "promotion: {approval: required, approvers: [ann], timeout_hours: 1.5, on_timeout: approve}"
+    (tmp_path / "nyc_flights.yaml").write_text(text.replace("promotion: {approval: none, in_backfill: false}", policy))
+    shutil.copy("conf/datasets/liberty_mutual.yaml", tmp_path)
+    monkeypatch.setenv("BOOSTLINE_DATASETS", str(tmp_path))
+    return load_dags()
+
+
+def test_approval_is_a_dag_of_its_own(approved: dict[str, Any]) -> None:
+    assert {name for name in approved if name.endswith("_promote")} == {"nyc_flights_promote"}
+    train, dag = approved["nyc_flights_train"], approved["nyc_flights_promote"]
+    assert [task.task_id for task in train.topological_sort()] == [*STAGES, "ask"]
+    assert "ask" not in approved["liberty_mutual_train"].task_dict
+    ask = train.task_dict["ask"]
+    assert (ask.trigger_dag_id, ask.skip_when_already_exists, ask.wait_for_completion) == (dag.dag_id, True, False)
+    assert [task.task_id for task in dag.topological_sort()] == ["question", "approve", "decide", "report"]
+    assert dag.task_dict["decide"].pool == "promotion"
+    # A paused DAG, or one that runs few at a time, would keep questions from people.
+    assert dag.is_paused_upon_creation is False and dag.max_active_runs > 100
+    approve = dag.task_dict["approve"]
+    assert approve.operator_name == "HITLOperator"
+    assert approve.assigned_users == [{"id": "ann", "name": "ann"}]
+    assert (approve.response_timeout, approve.defaults) == (timedelta(hours=1.5), ["Approve"])
+    assert f"{LONGEST_REASON} characters" in approve.params.get_param("reason").description
+    test_team_rules(approved)
 
 
 def test_team_rules(dags: dict[str, Any]) -> None:

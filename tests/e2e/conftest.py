@@ -58,7 +58,10 @@ gate: {{metric: rmse, beat_baseline: {margin}}}
 on_missing: {missing}
 spark: {{driver_memory: 700m, executor_memory: 600m, timeout_minutes: {timeout}}}
 wait: {{timeout_minutes: 5, poll_seconds: 2}}
+promotion: {promotion}
 """
+
+APPROVAL = "{{approval: required, approvers: [admin], timeout_hours: {hours}}}"
 
 DATASETS: dict[str, dict[str, Any]] = {
     "meters": {},
@@ -66,6 +69,7 @@ DATASETS: dict[str, dict[str, Any]] = {
     "meters_hasty": {"timeout": 0.06},
     "meters_big": {},
     "meters_broken": {},
+    "meters_approved": {"promotion": APPROVAL.format(hours=1)},
 }
 
 
@@ -160,7 +164,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     datasets = home / "datasets"
     datasets.mkdir()
     for name, changes in DATASETS.items():
-        values = {"name": name, "margin": 0.0, "missing": "skip", "timeout": 10} | changes
+        values = {
+            "name": name,
+            "margin": 0.0,
+            "missing": "skip",
+            "timeout": 10,
+            "promotion": "{approval: none}",
+        } | changes
         (datasets / f"{name}.yaml").write_text(METERS.format(**values))
     with (
         mock.patch.dict(os.environ, {"BOOSTLINE_RETRY_SECONDS": "1"}),

@@ -47,7 +47,7 @@ with get_application_builder() as builder:
     role = manager.add_role("Alpha")
     for action, resource in (("can_read", "DAG:alpha_train"), ("can_read", "Plugins"), ("can_read", "Website")):
         manager.add_permission_to_role(role, manager.create_permission(action, resource))
-    for name, roles in (("admin", "Admin"), ("ann", "Alpha")):
+    for name, roles in (("admin", "Admin"), ("ann", "Alpha"), ("bob", "User")):
         manager.add_user(name, name, name, f"{name}@localhost", manager.find_role(roles), password="word-of-" + name)
 """
 
@@ -58,6 +58,7 @@ class Site:
 
     url: str
     store: Store
+    env: dict[str, str]
 
     def client(self, user: str | None) -> httpx.Client:
         """A browser that has signed in."""
@@ -114,7 +115,7 @@ def site(s3: Stack, mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -
         "BOOSTLINE_DATASETS": str(datasets),
         "BOOSTLINE_JOBS": str(ROOT / "jobs"),
         "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
+        "AIRFLOW__CORE__AUTH_MANAGER": "boostline.orchestration.people.ByNameFabAuthManager",
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -135,7 +136,7 @@ def site(s3: Stack, mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -
         while not is_up(url):
             assert server.poll() is None and time.monotonic() < deadline, (home / "log").read_text()[-4000:]
             time.sleep(0.3)
-        yield Site(url, store)
+        yield Site(url, store, env)
     finally:
         os.killpg(server.pid, 15)
         try:

@@ -6,6 +6,7 @@ import getpass
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from boostline.cli.app import DatasetName, JsonOption, app, find_dataset, open_store, out, print_json
@@ -30,7 +31,7 @@ def models(dataset: DatasetName, as_json: JsonOption = False) -> None:
         metric = item["metrics"].get(spec.gate.metric)
         shown = "" if metric is None else f"{metric:.4f}"
         aliases = ", ".join(item["aliases"])
-        table.add_row(item["version"], item["date"], shown, aliases, item["fingerprint"][:12], _fate(item))
+        table.add_row(item["version"], item["date"], shown, aliases, item["fingerprint"][:12], escape(_fate(item)))
     out.print(table)
     return None
 
@@ -97,5 +98,12 @@ def _fate(item: dict[str, Any]) -> str:
             word = f"{alias} until"
         else:
             word = f"{alias} since" if alias in item["aliases"] else f"was {alias} from"
-        return f"{word} {move['time'][:16].replace('T', ' ')} UTC, by {move['who']}: {move['reason']}"
+        return f"{word} {_minute(move['time'])}, by {move['who']}: {move['reason']}"
+    if item["approvals"]:
+        record = item["approvals"][-1]
+        return f"{record['reason']} ({_minute(record['when'])})"
     return {None: "not judged", True: "passed the gate, not promoted", False: "the gate said no"}[item["passed"]]
+
+
+def _minute(time: str) -> str:
+    return f"{time[:16].replace('T', ' ')} UTC"

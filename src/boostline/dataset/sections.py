@@ -14,6 +14,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[mg]$")]
 Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+UserName = Annotated[str, StringConstraints(pattern=r"^[^\s,]{1,64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Task = Literal["regression", "binary", "multiclass"]
 CATEGORICAL_TYPES = frozenset({"string", "boolean", "date", "integer", "long"})
@@ -281,8 +282,19 @@ class Gate(Section):
 class Promotion(Section):
     """When a candidate that passed the gate becomes the champion."""
 
-    approval: Literal["none"] = "none"
-    in_backfill: bool = False
+    approval: Literal["none", "required"] = Field("none", description="`required`: a person says yes first, in Airflow")
+    approvers: tuple[UserName, ...] = Field(
+        (), description="Airflow users who may answer; none named: all who may there"
+    )
+    timeout_hours: float = Field(72, gt=0, le=14 * 24, description="How long an answer is waited for")
+    on_timeout: Literal["reject", "approve"] = Field("reject", description="What no answer in that time means")
+    in_backfill: bool = Field(False, description="A backfill's candidates may become champion too")
+
+    @model_validator(mode="after")
+    def _approvers_are_asked(self) -> Self:
+        if self.approvers and self.approval == "none":
+            raise ValueError("approvers are named, but nobody is asked: write approval: required, or leave them out")
+        return self
 
 
 class Wait(Section):

@@ -134,12 +134,12 @@ def _invalid_dag(name: str, kind: str, error: DatasetInvalid, settings: Settings
     return dag
 
 
-def dags_by_id(kind: str, make: Callable[[Dataset], DAG], settings: Settings) -> dict[str, DAG]:
+def dags_by_id(kind: str, make: Callable[[Dataset], DAG | None], settings: Settings) -> dict[str, DAG]:
     """One DAG for each dataset file, by its id; a file that is wrong gets a stand-in.
 
     Args:
         kind: The last part of the ids.
-        make: Makes the DAG of one dataset.
+        make: Makes the DAG of one dataset, or none where it has no such DAG.
         settings: Names the folder.
     """
     found = []
@@ -148,7 +148,7 @@ def dags_by_id(kind: str, make: Callable[[Dataset], DAG], settings: Settings) ->
             found.append(make(load_dataset(path)))
         except DatasetInvalid as error:
             found.append(_invalid_dag(path.stem, kind, error, settings))
-    return {dag.dag_id: dag for dag in found}
+    return {dag.dag_id: dag for dag in found if dag}
 
 
 def default_args(settings: Settings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Links beside a task in Airflow's UI: to the run's report, and to its MLflow run."""
+"""Addresses in Airflow's UI, and links beside a task: to the run's report, and to its MLflow run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ from airflow.sdk import BaseOperatorLink
 from boostline.settings import Settings
 
 
+def report_address(dag_id: str, run_id: str) -> str:
+    """Where the report of a training run is shown."""
+    return f"{_base()}/boostline/{dag_id}/runs/{quote(run_id)}"
+
+
+def approval_address(dag_id: str, run_id: str) -> str:
+    """Where a person answers a run of `DATASET_promote`."""
+    return f"{_base()}/dags/{dag_id}/runs/{quote(run_id)}/tasks/approve/required_actions"
+
+
 class ReportLink(BaseOperatorLink):
     """To the report of the run; before there is one the page says so."""
 
@@ -18,8 +28,7 @@ class ReportLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """The address, for a task instance that has ended."""
-        base = conf.get("api", "base_url", fallback="").rstrip("/")
-        return f"{base}/boostline/{ti_key.dag_id}/runs/{quote(ti_key.run_id)}"
+        return report_address(ti_key.dag_id, ti_key.run_id)
 
 
 class MlflowLink(BaseOperatorLink):
@@ -33,3 +42,7 @@ class MlflowLink(BaseOperatorLink):
         handed = ti_key.xcom_pull(task_ids="train")
         settings = Settings()
         return f"{settings.mlflow_link or settings.mlflow_uri}/#/runs/{handed['mlflow_run']}" if handed else ""
+
+
+def _base() -> str:
+    return str(conf.get("api", "base_url", fallback="")).rstrip("/")

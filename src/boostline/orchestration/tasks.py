@@ -12,9 +12,13 @@ from boostline.lake.manifest import Ref, read_ref
 from boostline.lake.plan import load_window, plan_stage
 from boostline.lake.store import Store
 from boostline.orchestration.failures import airflow_errors
+from boostline.orchestration.links import approval_address
 from boostline.orchestration.run import Run, new_attempt, resolve_run
 from boostline.orchestration.spark_job import pull, refs_of
 from boostline.settings import Settings
+
+REPORTED = ("ingest", "featurize", "baseline", "train", "gate", "promote")
+"""The tasks that a report tells of."""
 
 log = logging.getLogger(__name__)
 
@@ -80,12 +84,14 @@ def promote(dataset: str, **context: Any) -> dict[str, Any]:
     """Move the alias `champion` to the candidate where gate, date and dataset allow it.
 
     Returns:
-        `{"promoted", "reason", "seconds", "peak_memory_bytes"}`.
+        `{"promoted", "reason", "seconds", "peak_memory_bytes"}`; where a person has to approve first, `approval` too:
+        `{"version", "dag_id", "run_id", "address"}`.
     """
     with airflow_errors():
         started = time.monotonic()
         settings, store, run = _start(dataset, context)
         verdict = pull(context, "gate")
+        outcome: dict[str, Any]
         if not run.publish:
             outcome = {"promoted": False, "reason": "an experiment is not promoted; tick publish in the form"}
         elif not verdict["passed"]:
@@ -96,6 +102,8 @@ def promote(dataset: str, **context: Any) -> dict[str, Any]:
             outcome = promote_candidate(
                 store, settings, run.dataset, model=refs_of(pull(context, "train"))[0], is_backfill=run.is_backfill
             )
+            if version := outcome.pop("waits", None):
+                outcome |= _asked_where(dataset, version)
         log.info("%s: %s", "Promoted" if outcome["promoted"] else "Not promoted", outcome["reason"])
         return outcome | _cost(started)
 
@@ -109,43 +117,63 @@ def report(dataset: str, **context: Any) -> dict[str, Any]:
     with airflow_errors():
         started = time.monotonic()
         settings, store, run = _start(dataset, context)
-        handed = {name: pull(context, name) for name in ("ingest", "featurize", "baseline", "train", "gate", "promote")}
-        model, baseline, features = (refs_of(handed[name])[0] for name in ("train", "baseline", "featurize"))
-        decision = {"gate": _timeless(handed["gate"]), "promote": _timeless(handed["promote"])}
-        reads = {
-            "model": model.identity,
-            "baseline": baseline.identity,
-            "window": handed["ingest"]["window"],
-            "decision": json.dumps(decision, sort_keys=True),
-        }
-        plan = plan_stage(store, "report", run.dataset, run.day, reads)
-        from boostline.reporting.report import RunFacts, report_keys, write_report
+        handed = {name: pull(context, name) for name in REPORTED}
+        return publish_report(settings, store, run, handed, context["ti"].try_number) | _cost(started)
 
-        ref = plan.current
-        if ref is None:
-            facts = RunFacts(
-                dataset=run.dataset,
-                day=run.day,
-                run_id=run.run_id,
-                changes=run.changes,
-                publish=run.publish,
-                window=load_window(store, handed["ingest"]["window"]),
-                features=features,
-                baseline=baseline,
-                model=model,
-                verdict=_timeless(handed["gate"]),
-                promotion=_timeless(handed["promote"]),
-                seconds={name: value["seconds"] for name, value in handed.items()},
-                memory={k: value["peak_memory_bytes"] for k, value in handed.items() if "peak_memory_bytes" in value},
-                spark={name: value["spark"] for name, value in handed.items() if value.get("spark")},
-            )
-            ref = write_report(store, settings, facts, plan.target, new_attempt(run, context["ti"].try_number))
-        page, result = report_keys(ref)
-        log.info("Report: %s", store.uri(page))
-        return _handed([ref], ran=plan.current is None, started=started) | {
-            "report": store.uri(page),
-            "result": store.uri(result),
-        }
+
+def publish_report(
+    settings: Settings, store: Store, run: Run, handed: dict[str, Any], try_number: int
+) -> dict[str, Any]:
+    """Write the report of a run, unless one of exactly these facts is there.
+
+    Args:
+        settings: MLflow's address.
+        store: The lake.
+        run: The training run.
+        handed: What each of its tasks handed on, by `REPORTED` name.
+        try_number: For the attempt's name.
+
+    Returns:
+        `{"refs", "ran", "report", "result"}`.
+    """
+    model, baseline, features = (refs_of(handed[name])[0] for name in ("train", "baseline", "featurize"))
+    decision = {"gate": _timeless(handed["gate"]), "promote": _timeless(handed["promote"])}
+    reads = {
+        "model": model.identity,
+        "baseline": baseline.identity,
+        "window": handed["ingest"]["window"],
+        "decision": json.dumps(decision, sort_keys=True),
+    }
+    plan = plan_stage(store, "report", run.dataset, run.day, reads)
+    from boostline.reporting.report import RunFacts, report_keys, write_report
+
+    ref = plan.current
+    if ref is None:
+        facts = RunFacts(
+            dataset=run.dataset,
+            day=run.day,
+            run_id=run.run_id,
+            changes=run.changes,
+            publish=run.publish,
+            window=load_window(store, handed["ingest"]["window"]),
+            features=features,
+            baseline=baseline,
+            model=model,
+            verdict=_timeless(handed["gate"]),
+            promotion=_timeless(handed["promote"]),
+            seconds={name: value["seconds"] for name, value in handed.items()},
+            memory={k: value["peak_memory_bytes"] for k, value in handed.items() if "peak_memory_bytes" in value},
+            spark={name: value["spark"] for name, value in handed.items() if value.get("spark")},
+        )
+        ref = write_report(store, settings, facts, plan.target, new_attempt(run, try_number))
+    page, result = report_keys(ref)
+    log.info("Report: %s", store.uri(page))
+    return {
+        "refs": [ref.model_dump()],
+        "ran": plan.current is None,
+        "report": store.uri(page),
+        "result": store.uri(result),
+    }
 
 
 def fail_invalid(message: str, **_: Any) -> None:
@@ -167,6 +195,13 @@ def _handed(refs: list[Ref], *, ran: bool, started: float) -> dict[str, Any]:
 def _cost(started: float) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"seconds": round(time.monotonic() - started, 1), "peak_memory_bytes": peak}
+
+
+def _asked_where(dataset: str, version: str) -> dict[str, Any]:
+    """That a version waits, and where a person is asked; one run for each version."""
+    dag_id, run_id = f"{dataset}_promote", f"approve__{version}"
+    place = {"version": version, "dag_id": dag_id, "run_id": run_id, "address": approval_address(dag_id, run_id)}
+    return {"reason": f"version {version} waits for approval in {dag_id}", "approval": place}
 
 
 def _timeless(handed: dict[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,12 @@ from boostline.errors import FailError, ModelRefused
 from boostline.lake.manifest import Ref
 from boostline.lake.store import Store
 from boostline.registry.versions import (
+    ASKED,
     CHALLENGER,
     CHAMPION,
     MOVE,
     ROLLED_BACK,
+    approvals_of,
     date_of,
     find_version,
     load_version,
@@ -27,9 +29,16 @@ from boostline.tracking import TAG, Tracking, Version, tracking
 
 
 def promote_candidate(
-    store: Store, settings: Settings, dataset: Dataset, *, model: Ref, is_backfill: bool, who: str = "the pipeline"
+    store: Store,
+    settings: Settings,
+    dataset: Dataset,
+    *,
+    model: Ref,
+    is_backfill: bool,
+    who: str = "the pipeline",
+    approval: str | None = None,
 ) -> dict[str, Any]:
-    """Move the alias to a candidate where its verdict, its date and the dataset allow it.
+    """Move the alias to a candidate where its verdict, its date, the dataset and, where it asks for one, a person allow it.
 
     The caller runs one promotion of a dataset at a time. A candidate that was promoted before changes nothing: its
     recorded outcome is returned.
@@ -41,9 +50,10 @@ def promote_candidate(
         model: The candidate's manifest.
         is_backfill: Whether the run is part of a backfill.
         who: Recorded with the move.
+        approval: Who approved it and why; none where nobody has been asked yet.
 
     Returns:
-        `{"promoted", "reason"}`.
+        `{"promoted", "reason"}`; for a candidate that waits for a person, `waits` too: the version.
     """
     number = version_number(store, model)
     if number is None:
@@ -65,8 +75,12 @@ def promote_candidate(
             return outcome
         if reason := _obstacle(candidate, champion, is_backfill=is_backfill and not dataset.promotion.in_backfill):
             return _outcome(False, reason)
+        if dataset.promotion.approval == "required" and approval is None:
+            return _unapproved(candidate)
         before = f"in place of version {champion.version} of {date_of(champion)}" if champion else "the first champion"
         outcome = _outcome(True, f"version {candidate.version} of {date_of(candidate)} passed the gate, {before}")
+        if approval:
+            outcome["reason"] += f"; {approval}"
         _crown(mlflow, candidate, champion, reason=outcome["reason"], who=who)
         mlflow.tag_version(dataset.name, candidate.version, {TAG + "promotion": json.dumps(outcome)})
         return outcome
@@ -202,9 +216,9 @@ def overview(settings: Settings, dataset: str) -> list[dict[str, Any]]:
     """All versions, the newest first.
 
     Returns:
-        `{"version", "date", "aliases", "metrics", "passed", "fingerprint", "sha256", "rolled_back", "moves"}`; metrics
-        are the gate's, on the version's own test rows; `passed` is none where nobody has judged; `moves` as `history`
-        has them, of an alias to this version, or from it to none.
+        `{"version", "date", "aliases", "metrics", "passed", "fingerprint", "sha256", "rolled_back", "approvals", "moves"}`;
+        metrics are the gate's, on the version's own test rows; `passed` is none where nobody has judged; `approvals` as
+        `approvals_of` has them; `moves` as `history` has them, of an alias to this version, or from it to none.
     """
     with tracking(settings) as mlflow:
         versions, aliases = mlflow.versions(dataset), mlflow.aliases(dataset)
@@ -221,6 +235,7 @@ def overview(settings: Settings, dataset: str) -> list[dict[str, Any]]:
                 "fingerprint": item.tags.get(TAG + "fingerprint", ""),
                 "sha256": item.tags.get(TAG + "sha256", ""),
                 "rolled_back": item.tags.get(ROLLED_BACK),
+                "approvals": approvals_of(item),
                 "moves": _moves([item]),
             }
         )
@@ -239,6 +254,14 @@ def _obstacle(candidate: Version, champion: Version | None, *, is_backfill: bool
     if is_backfill:
         return "the run is part of a backfill, and the dataset says promotion.in_backfill: false"
     return None
+
+
+def _unapproved(candidate: Version) -> dict[str, Any]:
+    """The outcome of a candidate that only a person keeps from the promotion: the last answer, or that it waits for one."""
+    records = approvals_of(candidate)
+    if records and records[-1]["decision"] != ASKED:
+        return _outcome(False, records[-1]["reason"])
+    return _outcome(False, f"version {candidate.version} waits for approval") | {"waits": candidate.version}
 
 
 def _crown(mlflow: Tracking, to: Version, champion: Version | None, *, reason: str, who: str) -> None:

@@ -3,7 +3,8 @@
 The alias `challenger` names a version that serving may try beside it: a share of the answers, or in the shadow.
 
 A version's tags, all with the prefix `boostline.`: `date`, `sha256`, `fingerprint`, `data_fingerprint` and `attempt` (set
-when it is registered), `verdict` (the gate's, JSON), `promotion` (the outcome, JSON), `move.N` (each move of an alias
+when it is registered), `verdict` (the gate's, JSON), `promotion` (the outcome, JSON), `approval` (what was
+asked and answered, JSON, see `boostline.registry.approval`), `move.N` (each move of an alias
 to it or away from it, JSON: when by MLflow's clock, which alias, from, to, why, who) and `rolled_back` (why it stays blocked).
 """
 
@@ -23,6 +24,7 @@ from boostline.tracking import TAG, Version, tracking
 CHAMPION, CHALLENGER = "champion", "challenger"
 ROLLED_BACK = TAG + "rolled_back"
 MOVE = TAG + "move."
+APPROVAL, ASKED = TAG + "approval", "asked"
 
 
 def champion_of(settings: Settings, dataset: str) -> Version | None:
@@ -54,6 +56,12 @@ def verdict_of(version: Version) -> dict[str, Any] | None:
     """What the gate recorded, or none."""
     text = version.tags.get(TAG + "verdict")
     return json.loads(text) if text else None
+
+
+def approvals_of(version: Version) -> list[dict[str, Any]]:
+    """What was asked and answered about a version, the oldest first; see `boostline.registry.approval`."""
+    found: list[dict[str, Any]] = json.loads(version.tags.get(APPROVAL, "[]"))
+    return found
 
 
 def date_of(version: Version) -> str:

@@ -71,7 +71,8 @@ def verdict_sentence(result: dict[str, Any]) -> str:
     """The run in a sentence: promoted or not, the metric, the rows, and how it compares."""
     metric, test = result["metric"], result.get("test", {"noun": "rows", "unit": ""})
     value = result["candidate"]["metrics"]["test"].get(metric)
-    head = "Promoted" if result["promoted"] else ("Passed, not promoted" if result["gate"]["passed"] else "Refused")
+    passed = "Passed, waits for approval" if "approval" in result else "Passed, not promoted"
+    head = "Promoted" if result["promoted"] else (passed if result["gate"]["passed"] else "Refused")
     when = f" of {days(test['first'], test['last'])}" if "first" in test else ""
     rows = f"on {result['rows']['test']:,} test {test['noun']}{when}"
     if value is None:

@@ -125,6 +125,7 @@ def build_result(facts: RunFacts, stages: Stages, info: ModelInfo, window: dict[
         "report": "",
         "seconds": facts.seconds,
         "promotion": facts.promotion["reason"],
+        **({"approval": facts.promotion["approval"]} if "approval" in facts.promotion else {}),
         "run_id": facts.run_id,
         "experiment": {"changes": facts.changes, "published": facts.publish} if facts.changes else None,
         "test_is_valid": facts.dataset.split.test_is_valid,

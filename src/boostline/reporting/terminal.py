@@ -34,6 +34,8 @@ def run_summary(result: dict[str, Any]) -> RenderableType:
         *(f"  • {escape(text)}" for text in result["gate"]["reasons"]),
     ]
     lines.append(f"  • {escape(result['promotion'])}")
+    if "approval" in result:
+        lines.append(f"Approve or reject: {result['approval']['address']}")
     if in_sample:
         value = number(in_sample[result["metric"]])
         lines.append(f"Baseline fitted and measured on all rows: {result['metric']} {value}")
