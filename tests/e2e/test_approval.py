@@ -38,7 +38,7 @@ def waiting(world: World, version: str) -> None:
         states = {task["task_id"]: task["state"] for task in world.client.tasks(PROMOTE, f"approve__{version}")}
         return states.get("approve") == "awaiting_input"
 
-    wait_for(f"the question about version {version}", asks, 180)
+    wait_for(f"the question about version {version}", asks)
 
 
 def answer(world: World, version: str, option: str, reason: str) -> None:
@@ -50,7 +50,7 @@ def answer(world: World, version: str, option: str, reason: str) -> None:
 def ended(world: World, version: str) -> dict[str, Any]:
     """Wait for the end of a version's run; what the registry says of the version."""
     run_id = f"approve__{version}"
-    wait_for("the end", lambda: world.client.run(PROMOTE, run_id)["state"] in ("success", "failed"), 240)
+    wait_for("the end", lambda: world.client.run(PROMOTE, run_id)["state"] in ("success", "failed"))
     assert world.client.run(PROMOTE, run_id)["state"] == "success"
     versions = {item["version"]: item for item in world.cli("models", NAME, "--json").json}
     return dict(versions[version])
