@@ -13,6 +13,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from boostline.local.layout import USER, read_password
+from boostline.registry.versions import champion_of
+from boostline.settings import Settings
 from tests.e2e.conftest import DAY, World, wait_for
 
 ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1440,1200")
@@ -71,7 +73,8 @@ def test_the_way_from_airflow_to_a_report_and_on(world: World, person: Person) -
     WebDriverWait(page, 60).until(lambda _: len(page.window_handles) == 2, "the page opens beside Airflow's")
     page.switch_to.window(page.window_handles[-1])
     person.see("h1", "Models")
-    assert "version 1" in person.see("section", "meters\n").text
+    champion = champion_of(Settings(), "meters")
+    assert champion and f"version {champion.version}," in person.see("section", "meters\n").text
     person.check()
     person.see("h2 a", "meters").click()
     person.see("h2", "Reports")
