@@ -25,7 +25,7 @@ test: setup ## Pass all tests
 	$(BIN)/python -m pytest tests/spark -n 2 --dist worksteal
 	$(BIN)/python -m pytest tests/dags
 	$(BIN)/python -m pytest tests/plugins tests/serving -n 2 --dist loadfile
-	$(BIN)/python -m pytest tests/e2e -n 2 --dist loadgroup
+	$(BIN)/python -m pytest tests/e2e
 
 check: $(STAMP) ## Lint, format, types, import layers, lock
 	$(BIN)/ruff check

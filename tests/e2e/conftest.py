@@ -192,12 +192,3 @@ def first(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, o
     assert answer.code == 0, answer.err
     assert "ingest" in answer.err
     return dict(answer.json)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two workers have a stack each; the files that look at the same runs go to one of them."""
-    together = ("test_pipeline", "test_pipeline_notebooks", "test_ui")
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            name = item.path.stem
-            item.add_marker(pytest.mark.xdist_group("meters" if name in together else name))

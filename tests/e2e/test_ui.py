@@ -69,7 +69,7 @@ def person(world: World, first: dict[str, object]) -> Iterator[Person]:
 
 def test_the_way_from_airflow_to_a_report_and_on(world: World, person: Person) -> None:
     page = person.page
-    person.see("a[href$='/boostline/']").click()
+    person.see("[aria-label=Models]").click()
     WebDriverWait(page, 60).until(lambda _: len(page.window_handles) == 2, "the page opens beside Airflow's")
     page.switch_to.window(page.window_handles[-1])
     person.see("h1", "Models")
