@@ -1,7 +1,7 @@
 # Every target sets up what it needs; a second call finds that done.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run test fuzz screenshots check up down lock secrets compose-up compose-minio compose-down compose-clean test-compose test-compose-faults
+.PHONY: help setup run test test-long fuzz screenshots check up down lock secrets compose-up compose-minio compose-down compose-clean test-compose test-compose-faults
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -70,6 +70,9 @@ compose-clean: ## Stop the compose stack and remove its data, after asking
 
 screenshots: $(STAMP) ## Pictures of the pages into docs/images, from the stack that is up
 	$(BIN)/python docs/screenshots.py
+
+test-long: setup ## Approvals by a person and the notebooks, on a stack of their own; minutes
+	$(BIN)/python -m pytest tests/e2e -m long
 
 fuzz: $(STAMP) ## Send 10,000 hostile bodies to the REST service
 	$(BIN)/python -m pytest tests/serving -m fuzz

@@ -15,6 +15,7 @@ from boostline.settings import Settings
 from tests.e2e.conftest import APPROVAL, World, days_to, wait_for
 
 DAY, NAME = date(2024, 5, 10), "meters_approved"
+pytestmark = pytest.mark.long
 TRAIN, PROMOTE = f"{NAME}_train", f"{NAME}_promote"
 
 

@@ -20,7 +20,7 @@ from boostline.local.ports import free_ports
 from tests.e2e.conftest import World, days_to, wait_for
 
 BEFORE, AFTER = date(2024, 5, 11), date(2024, 5, 12)
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module", autouse=True)
