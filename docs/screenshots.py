@@ -16,7 +16,7 @@ from boostline.local.layout import USER, read_password
 from boostline.local.stack import current_stack
 
 FOLDER = Path(__file__).parent / "images"
-SIZES = {"desktop": (1440, 1000), "phone": (390, 844)}
+SIZES = {"desktop": (1280, 1400, "light"), "phone": (390, 844, "dark")}
 
 
 @contextmanager
@@ -44,18 +44,17 @@ def main() -> None:
         httpx.post(f"{stack.airflow_url}/auth/token", json=login, timeout=30).raise_for_status().json()["access_token"]
     )
     FOLDER.mkdir(exist_ok=True)
-    for size, (width, height) in SIZES.items():
-        for scheme in ("light", "dark"):
-            with browser(width, height, scheme) as page:
-                page.get(f"{stack.airflow_url}/api/v2/version")
-                page.add_cookie({"name": "_token", "value": token, "path": "/"})
-                page.get(f"{stack.airflow_url}/boostline/")
-                save(page, f"models-{size}-{scheme}")
-                page.get(f"{stack.airflow_url}/boostline/{dataset}_train")
-                save(page, f"dataset-{size}-{scheme}")
-                page.find_element(By.CSS_SELECTOR, "td a").click()
-                page.get(page.find_element(By.TAG_NAME, "iframe").get_attribute("src"))
-                save(page, f"report-{size}-{scheme}")
+    for size, (width, height, scheme) in SIZES.items():
+        with browser(width, height, scheme) as page:
+            page.get(f"{stack.airflow_url}/api/v2/version")
+            page.add_cookie({"name": "_token", "value": token, "path": "/"})
+            page.get(f"{stack.airflow_url}/boostline/")
+            save(page, f"models-{size}")
+            page.get(f"{stack.airflow_url}/boostline/{dataset}_train")
+            save(page, f"dataset-{size}")
+            page.find_element(By.CSS_SELECTOR, "td a").click()
+            page.get(page.find_element(By.TAG_NAME, "iframe").get_attribute("src"))
+            save(page, f"report-{size}")
 
 
 def save(page: webdriver.Chrome, name: str) -> None:

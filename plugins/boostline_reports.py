@@ -1,10 +1,12 @@
-"""Puts the page *Models* into Airflow's navigation. `boostline.orchestration.pages` says who may see what."""
+"""Puts *Models* and *MLflow* into Airflow's navigation. `boostline.orchestration.pages` says who may see what."""
 
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
+
+from boostline.settings import Settings
 
 
 async def pages(scope: Any, receive: Any, send: Any) -> None:
@@ -14,15 +16,17 @@ async def pages(scope: Any, receive: Any, send: Any) -> None:
     await application()(scope, receive, send)
 
 
+def _path() -> str:
+    return urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
+
+
 class BoostlineReports(AirflowPlugin):
     """What Airflow is told."""
 
     name = "boostline_reports"
     fastapi_apps: ClassVar = [{"name": "Boostline", "app": pages, "url_prefix": "/boostline"}]
+    # Two of them: Airflow 3.3 shows those in its menu *Plugins*, and draws a single one as a button that opens nothing.
     external_views: ClassVar = [
-        {
-            "name": "Models",
-            "href": urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/") + "/boostline/",
-            "destination": "nav",
-        }
+        {"name": "Models", "href": f"{_path()}/boostline/", "destination": "nav"},
+        {"name": "MLflow", "href": Settings().mlflow_page, "destination": "nav"},
     ]

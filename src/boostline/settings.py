@@ -62,6 +62,11 @@ class Settings(BaseSettings):
         return self.lake.removeprefix("s3://").partition("/")[2]
 
     @property
+    def mlflow_page(self) -> str:
+        """MLflow's address for a person's browser."""
+        return (self.mlflow_link or self.mlflow_uri).rstrip("/")
+
+    @property
     def jars_dir(self) -> Path:
         """Where the S3A jars lie."""
         return self.spark_jars or self.home / "jars"

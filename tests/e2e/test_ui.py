@@ -40,7 +40,7 @@ class Person:
         self.see("input[name=username]").send_keys(USER)
         self.see("input[name=password]").send_keys(password)
         self.see("button[type=submit]").click()
-        self.see("nav, [aria-label=Models]")
+        self.see("[aria-label=Plugins]")
 
     def check(self) -> None:
         """No script failed on this page, and nobody is kept from using it."""
@@ -69,7 +69,8 @@ def person(world: World, first: dict[str, object]) -> Iterator[Person]:
 
 def test_the_way_from_airflow_to_a_report_and_on(world: World, person: Person) -> None:
     page = person.page
-    person.see("[aria-label=Models]").click()
+    person.see("button[aria-label=Plugins]").click()
+    person.see("a[role=menuitem]", "Models").click()
     WebDriverWait(page, 60).until(lambda _: len(page.window_handles) == 2, "the page opens beside Airflow's")
     page.switch_to.window(page.window_handles[-1])
     person.see("h1", "Models")

@@ -40,8 +40,7 @@ class MlflowLink(BaseOperatorLink):
         """The address, for a task instance that has ended; empty where it trained nothing."""
         # Airflow hands over the task instance itself when the task ends, and keeps the address.
         handed = ti_key.xcom_pull(task_ids="train")
-        settings = Settings()
-        return f"{settings.mlflow_link or settings.mlflow_uri}/#/runs/{handed['mlflow_run']}" if handed else ""
+        return f"{Settings().mlflow_page}/#/runs/{handed['mlflow_run']}" if handed else ""
 
 
 def _base() -> str:

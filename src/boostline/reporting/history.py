@@ -82,6 +82,6 @@ def chart(dataset: str, metric: str, lines: list[Line]) -> Chart | None:
     values = [line.summary["candidate"] for line in told]
     about = (
         f"{metric_name(metric)} on each run's own test rows, over {len(told)} data dates from {told[0].day} to {told[-1].day}: XGBoost "
-        f"from {number(min(values))} to {number(max(values))}, last {number(values[-1])}. {len(stars)} of the runs were promoted."
+        f"from {number(min(values))} to {number(max(values))}, last {number(values[-1])}. Promoted: {len(stars)} of {len(values)} runs."
     )
     return drawing.finished(dataset, f"{metric_name(metric)} by data date", about, [candidate, baseline, promoted], on)

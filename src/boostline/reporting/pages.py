@@ -101,8 +101,8 @@ class Pages:
         return {"bokeh.js": "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw), "plots.js": _PLOTS}
 
     def models(self, place: Place, names: Sequence[str]) -> str:
-        """All datasets that the reader may see."""
-        items = self._items(names)
+        """All datasets that the reader may see, those without a run at the end."""
+        items = sorted(self._items(names), key=lambda item: not item.lines)
         return self._render("models.html.j2", place, items=items, plots=any(item.chart for item in items))
 
     def dataset(self, place: Place, name: str, *, everything: bool) -> str:
@@ -150,5 +150,5 @@ class Pages:
             return None
 
     def _render(self, template: str, place: Place, **values: Any) -> str:
-        values = {"plots": False, "mlflow": self._settings.mlflow_link or self._settings.mlflow_uri} | values
+        values = {"plots": False, "mlflow": self._settings.mlflow_page} | values
         return self._environment.get_template(template).render(root=place.root, airflow=place.airflow, **values)
