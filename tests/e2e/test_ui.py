@@ -41,15 +41,14 @@ class Person:
         self.see("input[name=password]").send_keys(password)
         self.see("button[type=submit]").click()
         self.see("[aria-label=Plugins]")
+        self.page.get_log("browser")  # what Airflow's first page asked for before anybody had signed in
 
     def check(self) -> None:
-        """No script failed on this page, and nobody is kept from using it."""
+        """No script failed on this page, and axe finds no fault of any weight."""
         failed = [entry["message"] for entry in self.page.get_log("browser") if entry["level"] == "SEVERE"]
         assert failed == [], self.page.current_url
         found = Axe().run(self.page)["violations"]
-        assert [item["help"] for item in found if item["impact"] in ("serious", "critical")] == [], (
-            self.page.current_url
-        )
+        assert [(item["help"], item["nodes"][0]["html"]) for item in found] == [], self.page.current_url
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +68,7 @@ def person(world: World, first: dict[str, object]) -> Iterator[Person]:
 
 def test_the_way_from_airflow_to_a_report_and_on(world: World, person: Person) -> None:
     page = person.page
-    person.see("button[aria-label=Plugins]").click()
+    person.see("[aria-label=Plugins]").click()
     person.see("a[role=menuitem]", "Models").click()
     WebDriverWait(page, 60).until(lambda _: len(page.window_handles) == 2, "the page opens beside Airflow's")
     page.switch_to.window(page.window_handles[-1])
