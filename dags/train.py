@@ -14,7 +14,7 @@ stages that are up to date return at once. A gate that says no is no failure: th
 
 from datetime import UTC, datetime
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, TaskGroup
 
 from boostline.dataset import Dataset
 from boostline.orchestration.approval import ask
@@ -26,6 +26,7 @@ from boostline.orchestration.dag import (
     python_task,
     trigger_form,
 )
+from boostline.orchestration.links import flow_address
 from boostline.orchestration.spark_job import spark_job
 from boostline.orchestration.wait import WaitForRawFiles
 from boostline.settings import Settings
@@ -38,7 +39,7 @@ def train_dag(dataset: Dataset) -> DAG:
     with DAG(
         f"{dataset.name}_train",
         description=dataset.description,
-        doc_md=__doc__,
+        doc_md=f"![What a training run does]({flow_address()})\n\n{__doc__}",
         schedule=daily_partitions(),
         start_date=datetime(2013, 1, 1, tzinfo=UTC),
         catchup=False,
@@ -47,18 +48,16 @@ def train_dag(dataset: Dataset) -> DAG:
         default_args=default_args(SETTINGS),
         tags=["boostline", dataset.name, dataset.task],
     ) as dag:
-        ingest = spark_job("ingest", dataset, outlets=[clean_asset(dataset, SETTINGS)])
-        if dataset.on_missing == "wait":
-            WaitForRawFiles(task_id="wait_for_raw_files", dataset=dataset.name) >> ingest
-        reported = (
-            ingest
-            >> spark_job("featurize", dataset)
-            >> spark_job("baseline", dataset)
-            >> python_task("train", dataset)
-            >> python_task("gate", dataset)
-            >> python_task("promote", dataset, pool="promotion")
-            >> python_task("report", dataset)
-        )
+        with TaskGroup("data", group_display_name="Data and baseline (Spark)", prefix_group_id=False):
+            ingest = spark_job("ingest", dataset, outlets=[clean_asset(dataset, SETTINGS)])
+            if dataset.on_missing == "wait":
+                WaitForRawFiles(task_id="wait_for_raw_files", dataset=dataset.name) >> ingest
+            baseline = ingest >> spark_job("featurize", dataset) >> spark_job("baseline", dataset)
+        with TaskGroup("model", group_display_name="Model (XGBoost)", prefix_group_id=False):
+            train = python_task("train", dataset)
+            gate = python_task("gate", dataset)
+            promote = python_task("promote", dataset, pool="promotion")
+            reported = baseline >> train >> gate >> promote >> python_task("report", dataset)
         if dataset.promotion.approval == "required":
             reported >> ask(dataset)
     return dag

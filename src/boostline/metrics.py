@@ -7,6 +7,7 @@ constant label, AUC and average precision of rows with one class only, everythin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from boostline.errors import ModelRefused
@@ -218,3 +219,15 @@ def threshold_steps(y: Floats, p: Floats) -> tuple[Floats, Floats, Floats]:
     falling = p[order]
     ends = np.append(np.flatnonzero(np.diff(falling)), len(p) - 1)
     return falling[ends], (ends + 1).astype(np.float64), y[order].cumsum()[ends]
+
+
+def flat_metrics(metrics: Metrics) -> Iterator[tuple[str, float]]:
+    """Each number with its name; those of a class as `recall/CLASS`."""
+    for name, value in metrics.items():
+        if name != PER_CLASS:
+            yield name, value
+            continue
+        for label, each in value.items():
+            # MLflow allows letters, digits and `_-. :/` in a metric's name.
+            safe = "".join(char if char.isalnum() or char in "_-. /" else "_" for char in label)
+            yield from ((f"{key}/{safe}", number) for key, number in each.items() if key != "rows")

@@ -32,6 +32,10 @@ class Settings(BaseSettings):
     spark_master: str = Field(
         "local[*]", description="Of `boostline stream` and notebooks; Airflow's tasks take their connection's"
     )
+    spark_history: str | None = Field(
+        None, description="Spark's History Server, for the pages in Airflow; none: no link"
+    )
+    spark_history_command: str | None = Field(None, description="Starts it where none answers")
     kafka: str | None = Field(None, description="Kafka's brokers, host:port and more after commas, for streams")
     airflow_url: str = Field("http://127.0.0.1:8080", description="Airflow's API server")
     airflow_user: str = Field("admin", description="Who the command line signs in as")

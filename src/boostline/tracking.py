@@ -32,6 +32,9 @@ METRICS_PER_REQUEST, PARAMS_PER_REQUEST = 1000, 100
 TAG = "boostline."
 """Prefix of every tag that the project sets on a version."""
 
+PARENT = "mlflow.parentRunId"
+"""MLflow's own tag of a nested run."""
+
 
 class Missing(Exception):
     """MLflow has no experiment, model, version or alias of that name."""
@@ -47,6 +50,7 @@ class Run:
 
     run_id: str
     artifact_uri: str
+    experiment_id: str
 
 
 @dataclass(frozen=True)
@@ -72,26 +76,44 @@ class Tracking:
         self.answered = datetime.fromtimestamp(0, UTC)
         """By MLflow's clock, when it answered last."""
 
-    def start_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> Run:
-        """Open a run in an experiment, which is made where there is none."""
+    def start_run(self, experiment: str, name: str, tags: Mapping[str, str], parent: Run | None = None) -> Run:
+        """Open a run in an experiment, which is made where there is none; below another run where one is given."""
+        nested = {PARENT: parent.run_id} if parent else {}
         body = {
             "experiment_id": self._experiment_id(experiment),
             "run_name": name,
             "start_time": _now(),
-            "tags": _pairs(tags),
+            "tags": _pairs({**tags, **nested}),
         }
-        info = self._post("runs/create", body)["run"]["info"]
-        return Run(info["run_id"], info["artifact_uri"])
+        return _run(self._post("runs/create", body))
 
-    def log(self, run: Run, params: Mapping[str, str], metrics: list[tuple[str, float, int]]) -> None:
-        """Log parameters, and metrics as (name, value, step), in as few requests as MLflow allows."""
+    def nested_runs(self, parent: Run) -> dict[str, Run]:
+        """The runs directly below a run, by name."""
+        wanted = {"experiment_ids": [parent.experiment_id], "filter": f"tags.`{PARENT}` = '{parent.run_id}'"}
+        found = self._post("runs/search", wanted | {"max_results": 100}).get("runs", [])
+        return {item["info"]["run_name"]: _run({"run": item}) for item in found}
+
+    def log_inputs(self, run: Run, datasets: list[dict[str, Any]]) -> None:
+        """Log what a run read, as MLflow's `DatasetInput`s."""
+        self._post("runs/log-inputs", {"run_id": run.run_id, "datasets": datasets})
+
+    def log(
+        self,
+        run: Run,
+        metrics: list[tuple[str, float, int]],
+        *,
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log metrics as (name, value, step), parameters and tags, in as few requests as MLflow allows."""
         now = _now()
         points = [{"key": key, "value": value, "timestamp": now, "step": step} for key, value, step in metrics]
-        pairs = _pairs(params)
+        pairs = _pairs(params or {})
         for start in range(0, max(len(points), 1), METRICS_PER_REQUEST):
             first = pairs[:PARAMS_PER_REQUEST] if start == 0 else []
             batch = points[start : start + METRICS_PER_REQUEST]
-            self._post("runs/log-batch", {"run_id": run.run_id, "metrics": batch, "params": first})
+            body = {"run_id": run.run_id, "metrics": batch, "params": first}
+            self._post("runs/log-batch", body | {"tags": _pairs(tags or {}) if start == 0 else []})
 
     def upload(self, run: Run, folder: Path) -> None:
         """Put all files below a local folder into the run's artifacts."""
@@ -118,10 +140,9 @@ class Tracking:
             FailError: MLflow has none of that id any more.
         """
         try:
-            info = self._get("runs/get", {"run_id": run_id})["run"]["info"]
+            return _run(self._get("runs/get", {"run_id": run_id}))
         except Missing as error:
             raise FailError(f"MLflow at {self._uri} has no run {run_id} any more", "Run the date again") from error
-        return Run(info["run_id"], info["artifact_uri"])
 
     def end_run(self, run: Run) -> None:
         """Close a run as finished."""
@@ -273,6 +294,11 @@ def tracking(settings: Settings) -> Iterator[Tracking]:
         transport=httpx.HTTPTransport(retries=2),
     ) as client:
         yield Tracking(settings, client)
+
+
+def _run(data: Mapping[str, Any]) -> Run:
+    info = data["run"]["info"]
+    return Run(info["run_id"], info["artifact_uri"], str(info["experiment_id"]))
 
 
 def _version(data: Mapping[str, Any]) -> Version:

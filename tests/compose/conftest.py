@@ -15,6 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from rich.console import Console
 
@@ -113,6 +114,13 @@ class Cluster:
             )
         return self._client
 
+    def browser(self) -> httpx.Client:
+        """Airflow's pages, as the admin who has signed in sees them."""
+        url = f"http://127.0.0.1:{self.env['BOOSTLINE_PORT_AIRFLOW']}"
+        password = json.loads((ROOT / "docker/secrets/airflow-password.json").read_text())["admin"]
+        answer = httpx.post(f"{url}/auth/token", json={"username": "admin", "password": password}, timeout=60)
+        return httpx.Client(base_url=url, timeout=60, cookies={"_token": answer.json()["access_token"]})
+
     @property
     def label(self) -> str:
         """What all that belongs to the project is labelled with."""
@@ -208,7 +216,6 @@ def _prepared(home: Path, settings: dict[str, str]) -> Cluster:
         "BOOSTLINE_DATASETS_DIR": str(datasets),
         "BOOSTLINE_PORT_AIRFLOW": str(ports.airflow),
         "BOOSTLINE_PORT_MLFLOW": str(ports.mlflow),
-        "BOOSTLINE_PORT_HISTORY": str(ports.spark_master_ui),
         "BOOSTLINE_PORT_PROMETHEUS": str(ports.spark_worker_ui),
         "BOOSTLINE_PORTS_SERVING": "{}-{}".format(*neighbours()),
         "BOOSTLINE_RETRY_SECONDS": "5",

@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests.compose.conftest import DAY, LEAST_RIGHTS, ROOT, Cluster, check_hardened, run, secrets
 from tests.e2e.conftest import wait_for
@@ -92,28 +93,30 @@ def test_task_logs_are_read_from_s3(cluster: Cluster, flights: str) -> None:
     assert "s3://logs/airflow" in text
 
 
-def test_the_history_server_shows_finished_applications_and_no_secret(landed: Cluster) -> None:
-    import httpx
-
-    run(landed, "meters_back_train", DAY)  # at once, where the backfill's test has run before
-    landed.compose("--profile", "history", "up", "--detach", "--wait", "spark-history")
-    try:
-        url = f"http://127.0.0.1:{landed.env['BOOSTLINE_PORT_HISTORY']}/api/v1/applications"
-
-        def finished() -> dict[str, str]:
-            found = httpx.get(url, params={"status": "completed"}, timeout=30).json()
-            return {item["name"].split()[1]: item["id"] for item in found if item["name"].startswith("boostline ")}
-
-        wait_for("each kind of job", lambda: {"ingest", "featurize", "baseline"} <= set(finished()), 60)
-        for job, identity in finished().items():
-            executors = httpx.get(f"{url}/{identity}/allexecutors", timeout=30).json()
-            hosts = {item["hostPort"].split(":")[0] for item in executors if item["id"] != "driver"}
-            assert len(hosts) == 2, job
-            environment = httpx.get(f"{url}/{identity}/environment", timeout=30).text
-            assert "spark.authenticate.secret" in environment
-            assert not [name for name, value in secrets().items() if name.endswith("_SECRET") and value in environment]
-    finally:
-        landed.compose("--profile", "history", "rm", "--stop", "--force", "--volumes", "spark-history")
+def test_the_history_server_is_seen_through_airflow_and_shows_no_secret(landed: Cluster) -> None:
+    run_id, dag = run(landed, "meters_back_train", DAY), "meters_back_train"  # at once, where the backfill has run
+    with landed.browser() as admin:
+        links = f"/api/v2/dags/{dag}/dagRuns/{run_id}/taskInstances/{{}}/links"
+        links_of = {task: admin.get(links.format(task)).json() for task in ("ingest", "featurize", "baseline")}
+        pages = {task: urlsplit(found["extra_links"]["Spark job"]).path for task, found in links_of.items()}
+        absent = admin.get(pages["ingest"])
+        assert absent.status_code == 503 and "docker compose --profile history up" in absent.text
+        landed.compose("--profile", "history", "up", "--detach", "--wait", "spark-history")
+        try:
+            for task, page in pages.items():
+                wait_for("the job", lambda page=page: admin.get(page).status_code == 200, 60)
+                api = page.replace("/history/", "/api/v1/applications/").removesuffix("jobs/")
+                executors = admin.get(f"{api}allexecutors").json()
+                hosts = {item["hostPort"].split(":")[0] for item in executors if item["id"] != "driver"}
+                assert len(hosts) == 2, task
+                environment = admin.get(f"{api}environment").text
+                assert "spark.authenticate.secret" in environment
+                assert not [
+                    name for name, value in secrets().items() if name.endswith("_SECRET") and value in environment
+                ]
+            assert not landed.reaches("spark-worker", "spark-history", 18080)
+        finally:
+            landed.compose("--profile", "history", "rm", "--stop", "--force", "--volumes", "spark-history")
 
 
 def test_networks_let_through_only_what_is_needed(cluster: Cluster) -> None:

@@ -50,6 +50,19 @@ def test_stages_follow_one_another(dags: dict[str, Any], name: str) -> None:
     assert {dag.task_dict[job].operator_name for job in STAGES[3:]} == {"PythonOperator"}
 
 
+def test_every_task_of_a_training_is_in_a_group_and_keeps_its_name(dags: dict[str, Any]) -> None:
+    groups = dags["nyc_flights_train"].task_group.get_task_group_dict()
+    assert {name: set(group.children) for name, group in groups.items() if name} == {
+        "data": {"ingest", "featurize", "baseline"},
+        "model": {"train", "gate", "promote", "report"},
+    }
+
+
+def test_spark_tasks_link_to_their_job(dags: dict[str, Any]) -> None:
+    for name in ("ingest", "featurize", "baseline"):
+        assert [link.name for link in dags["nyc_flights_train"].get_task(name).operator_extra_links] == ["Spark job"]
+
+
 def test_python_tasks_link_to_report_and_mlflow(dags: dict[str, Any]) -> None:
     from airflow.serialization.serialized_objects import DagSerialization
 

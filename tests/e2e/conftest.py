@@ -105,9 +105,9 @@ class World:
 
     def cli(self, *args: str, timeout: float = 800) -> Answer:
         """Run `boostline ARGS` to its end."""
-        with self.start(*args) as process:
-            out, err = process.communicate(timeout=timeout)
-            return Answer(process.returncode, out, err)
+        command = [str(Path(sys.executable).parent / "boostline"), *args]
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=timeout, check=False)
+        return Answer(done.returncode, done.stdout, done.stderr)
 
     def dataset(self, name: str) -> Dataset:
         return load_dataset(self.stack.datasets / f"{name}.yaml")

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -141,10 +142,19 @@ def test_missing_jars_say_to_set_up(env: dict[str, str], monkeypatch: pytest.Mon
         pass
 
 
+@contextmanager
+def killing(process: subprocess.Popen[str]) -> Iterator[None]:
+    """End a process whose block failed; `Popen` alone would wait for it."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 def test_up_shows_where_everything_is_and_ctrl_c_ends_all(tmp_path: Path, env: dict[str, str]) -> None:
     home = tmp_path / "home"
     command = [sys.executable, "-m", "boostline.local"]
-    with subprocess.Popen([*command, "up"], env=env, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*command, "up"], env=env, stdout=subprocess.PIPE, text=True) as process, killing(process):
         wait_for("a ready stack", lambda: read_state(home).get("state") == "ready", 240)
         session, stack = session_of(home), make_stack()
         assert httpx.get(f"{stack.mlflow_uri}/health").is_success

@@ -95,6 +95,19 @@ def test_the_way_from_airflow_to_a_report_and_on(world: World, person: Person) -
     person.see("[data-testid], button", "Success")
 
 
+def test_a_spark_task_leads_to_its_finished_job(world: World, person: Person, first: dict[str, object]) -> None:
+    page, run = person.page, first["run_id"]
+    links = world.client._get(f"/dags/meters_train/dagRuns/{run}/taskInstances/ingest/links")
+    page.get(links["extra_links"]["Spark job"])
+    person.see("h1", "Not available")  # nobody has looked before, so the History Server is started now
+    person.see("h3", "Spark Jobs")
+    assert "boostline ingest meters" in page.title
+    page.get_log("browser")
+    person.see("a", "Executors").click()
+    person.see("td", "driver")
+    assert [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
 def test_a_run_with_a_changed_parameter_from_the_form(world: World, person: Person) -> None:
     page, dag = person.page, "meters_train"
     before = {run["dag_run_id"] for run in world.client.runs(dag, limit=100)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -20,13 +21,15 @@ import pytest
 from boostline.lake import paths
 from boostline.lake.manifest import Manifest, attempt_files, publish
 from boostline.lake.store import Store
-from boostline.local.layout import BUCKET, Stack
+from boostline.local.java import find_java
+from boostline.local.layout import BUCKET, HISTORY_SERVER, Stack
 from boostline.local.places import ROOT
-from boostline.local.ports import free_ports
+from boostline.local.ports import HOST, free_ports
 from boostline.settings import Settings
 
 HOSTILE = "<script>alert('here')</script>"
 RUNS = 400
+APP = "app-20130101000000-000{}"
 DATASET = """
 name: {name}
 description: "{description}"
@@ -96,6 +99,44 @@ def put_reports(store: Store, dataset: str, runs: int) -> None:
         publish(store, manifest, None)
 
 
+def put_spark_events(home: Path, port: int, *datasets: str) -> dict[str, str]:
+    """Write what Spark leaves of a short job of each dataset; the settings of a History Server that shows them."""
+    import pyspark
+
+    events, conf = home / "events", home / "spark-conf"
+    events.mkdir()
+    conf.mkdir()
+    for number, dataset in enumerate(datasets, 1):
+        lines: list[dict[str, object]] = [
+            {"Event": "SparkListenerLogStart", "Spark Version": pyspark.__version__},
+            {
+                "Event": "SparkListenerApplicationStart",
+                "App Name": f"boostline ingest {dataset} 2013-01-01-x",
+                "App ID": APP.format(number),
+                "Timestamp": 1_700_000_000_000,
+                "User": "x",
+            },
+            {"Event": "SparkListenerEnvironmentUpdate"}
+            | {f"{kind} Properties": {} for kind in ("Spark", "Hadoop", "System", "Metrics")}
+            | {"JVM Information": {}, "Classpath Entries": {}},
+            {"Event": "SparkListenerApplicationEnd", "Timestamp": 1_700_000_001_000},
+        ]
+        (events / APP.format(number)).write_text(
+            "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+        )
+    text = f"spark.history.fs.logDirectory {events.as_uri()}\nspark.history.ui.port {port}\n"
+    (conf / "spark-defaults.conf").write_text(text)
+    spark = Path(pyspark.__file__).parent
+    return {
+        "JAVA_HOME": str(find_java().home),
+        "SPARK_HOME": str(spark),
+        "SPARK_CONF_DIR": str(conf),
+        "SPARK_LOCAL_IP": HOST,
+        "BOOSTLINE_SPARK_HISTORY": f"http://{HOST}:{port}",
+        "BOOSTLINE_SPARK_HISTORY_COMMAND": shlex.join([f"{spark}/bin/spark-class", HISTORY_SERVER]),
+    }
+
+
 @pytest.fixture(scope="session")
 def site(s3: Stack, mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     home = tmp_path_factory.mktemp("airflow")
@@ -106,9 +147,11 @@ def site(s3: Stack, mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -
     store = Store(Settings(lake=f"s3://{BUCKET}/{token_hex(6)}", s3_endpoint=s3.s3_endpoint))
     put_reports(store, "alpha", RUNS)
     put_reports(store, "beta", 3)
-    port = free_ports().airflow
+    ports = free_ports()
+    port = ports.airflow
     env = {
         **os.environ,
+        **put_spark_events(home, ports.spark_history, "alpha", "beta"),
         "BOOSTLINE_LAKE": store.settings.lake,
         "BOOSTLINE_S3_ENDPOINT": str(s3.s3_endpoint),
         "BOOSTLINE_MLFLOW_URI": mlflow_uri,

@@ -8,6 +8,7 @@ import re
 from secrets import token_hex
 
 import httpx
+import mlflow
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -362,6 +363,16 @@ def test_page_is_an_artifact_of_the_mlflow_run(lab, mlflow_uri):
     assert [item["path"] for item in listed["files"]] == ["report/report.html"]
     stored = httpx.get(f"{mlflow_uri}/get-artifact", params={"run_id": run, "path": "report/report.html"})
     assert stored.text == report.page
+
+    client = mlflow.MlflowClient(mlflow_uri)
+    parent = client.get_run(run)
+    assert parent.info.run_name == f"{bench.dataset.name} 2020-03-31"
+    below = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run}'")
+    named = {child.info.run_name.removeprefix(f"{parent.info.run_name} "): child for child in below}
+    assert len(below) == 4 and set(named) == {"ingest", "featurize", "baseline", "gate"}  # twice written, once there
+    assert named["baseline"].data.metrics["test_rmse"] == report.run["baseline"]["metrics"]["test"]["rmse"]
+    assert named["gate"].data.tags["passed"] == "yes" and named["gate"].data.tags["reasons"]
+    assert {child.info.status for child in below} == {"FINISHED"}
 
 
 def test_mlflow_that_is_down_is_tried_again_and_publishes_nothing(lab):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -127,6 +128,11 @@ def test_mlflow_knows_all_that_was_measured_and_holds_no_pickle(store, settings,
     features = toy_features(store, dataset)
     manifest = read_ref(store, train_toy(store, settings, dataset, features))
     run = mlflow.MlflowClient(mlflow_uri).get_run(manifest.details["mlflow"]["run_id"])
+    assert run.info.run_name == f"{manifest.dataset} {manifest.partition}"
+    read = {item.tags[0].value: item.dataset for item in run.inputs.dataset_inputs}
+    assert set(read) == {"training", "validation", "testing"}
+    assert json.loads(read["testing"].profile) == {"num_rows": manifest.rows["test"]}
+    assert mlflow.data.get_source(read["training"]).uri.startswith(f"{store.settings.lake}/features/")
     assert run.info.status == "FINISHED"
     expected = {
         "dataset": "known",

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import secrets
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from boostline.local.ports import HOST, Ports
 
 BUCKET = "lake"
 USER = "admin"
+HISTORY_SERVER = "org.apache.spark.deploy.history.HistoryServer"
 S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 # What a person's shell may carry for other installations, and must not reach these processes.
 FOREIGN = ("AIRFLOW", "AWS_", "JAVA_TOOL_OPTIONS", "MLFLOW_", "PYSPARK_", "PYTHONDONTWRITEBYTECODE", "SPARK_")
@@ -74,6 +76,11 @@ class Stack:
     def spark_conf(self) -> Path:
         """SPARK_CONF_DIR of the applications."""
         return self.home / "spark-conf"
+
+    @property
+    def spark_events(self) -> Path:
+        """Where Spark writes what the History Server shows."""
+        return self.home / "spark-events"
 
     @property
     def env(self) -> dict[str, str]:
@@ -147,9 +154,9 @@ def spark_env(stack: Stack) -> dict[str, str]:
 
 def airflow_env(stack: Stack) -> dict[str, str]:
     """The environment of Airflow's processes, and so of every task; secrets are inherited, never rendered."""
-    database = f"sqlite:///{stack.airflow_home / 'airflow.db'}?timeout=30"
+    spark, database = spark_env(stack), f"sqlite:///{stack.airflow_home / 'airflow.db'}?timeout=30"
     return {
-        **spark_env(stack),
+        **spark,
         **_read_env(AIRFLOW_ENV),
         **read_secrets(stack),
         "AIRFLOW_HOME": str(stack.airflow_home),
@@ -163,6 +170,8 @@ def airflow_env(stack: Stack) -> dict[str, str]:
         "AIRFLOW__API__BASE_URL": stack.airflow_url,
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(stack.home / "logs/tasks"),
+        "BOOSTLINE_SPARK_HISTORY": f"http://{HOST}:{stack.ports.spark_history}",
+        "BOOSTLINE_SPARK_HISTORY_COMMAND": shlex.join([f"{spark['SPARK_HOME']}/bin/spark-class", HISTORY_SERVER]),
         "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": stack.spark_master}),
     }
 

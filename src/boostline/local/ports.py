@@ -30,6 +30,7 @@ class Ports(NamedTuple):
     spark_master_ui: int = 8980
     spark_worker: int = 7078
     spark_worker_ui: int = 8981
+    spark_history: int = 18080
     mlflow: int = 5000
     airflow: int = 8080
 

@@ -29,10 +29,16 @@ def write_spark_conf(stack: Stack, record: bool = False) -> None:
         "spark.executor.defaultJavaOptions": jvm_flags(stack, "executor" if record else None),
         "spark.pyspark.python": sys.executable,
         "spark.local.dir": str(stack.scratch),
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": stack.spark_events.as_uri(),
+        "spark.history.fs.logDirectory": stack.spark_events.as_uri(),
+        "spark.history.fs.cleaner.enabled": "true",
+        "spark.history.ui.port": str(stack.ports.spark_history),
         "spark.hadoop.fs.s3a.endpoint": stack.s3_endpoint,
         "spark.hadoop.fs.s3a.connection.ssl.enabled": "false",
     }
-    stack.spark_conf.mkdir(parents=True, exist_ok=True)
+    for folder in (stack.spark_conf, stack.spark_events):
+        folder.mkdir(parents=True, exist_ok=True)
     own = "".join(f"{key} {value}\n" for key, value in lines.items())
     (stack.spark_conf / "spark-defaults.conf").write_text(f"{SPARK_DEFAULTS.read_text()}\n{own}")
 

@@ -1,4 +1,4 @@
-"""Addresses in Airflow's UI, and links beside a task: to the run's report, and to its MLflow run."""
+"""Addresses in Airflow's UI, and links beside a task: to the run's report, its MLflow run, its Spark job."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def approval_address(dag_id: str, run_id: str) -> str:
     return f"{_base()}/dags/{dag_id}/runs/{quote(run_id)}/tasks/approve/required_actions"
 
 
+def flow_address() -> str:
+    """A picture of what a training run does, for the DAG's documentation."""
+    return f"{_base()}/boostline/static/flow.svg"
+
+
 class ReportLink(BaseOperatorLink):
     """To the report of the run; before there is one the page says so."""
 
@@ -41,6 +46,21 @@ class MlflowLink(BaseOperatorLink):
         # Airflow hands over the task instance itself when the task ends, and keeps the address.
         handed = ti_key.xcom_pull(task_ids="train")
         return f"{Settings().mlflow_page}/#/runs/{handed['mlflow_run']}" if handed else ""
+
+
+class SparkLink(BaseOperatorLink):
+    """To the finished Spark job in the History Server, see `boostline.orchestration.spark_history`."""
+
+    name = "Spark job"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """The address, for a task instance that has ended; empty where no History Server is known.
+
+        A stage that was up to date leads to the job that wrote it.
+        """
+        handed = ti_key.xcom_pull(task_ids=ti_key.task_id)
+        app = handed["spark"].get("app_id") if handed and Settings().spark_history else None
+        return f"{_base()}/boostline/spark/history/{app}/jobs/" if app else ""
 
 
 def _base() -> str:

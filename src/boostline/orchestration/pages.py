@@ -5,6 +5,7 @@
     /boostline/DAG_ID/reports/ATTEMPT           a run's report in a frame, with the way to the run
     /boostline/DAG_ID/reports/ATTEMPT/page      the report itself, sandboxed
     /boostline/DAG_ID/runs/RUN_ID               to the report of a run, where it has one
+    /boostline/spark/…                          finished Spark jobs, see `boostline.orchestration.spark_history`
 
 A dataset's pages ask for the right to read its training DAG.
 """
@@ -12,6 +13,7 @@ A dataset's pages ask for the right to read its training DAG.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
 
@@ -26,6 +28,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from boostline.errors import BoostlineError
+from boostline.orchestration.spark_history import history_routes
 from boostline.reporting.pages import Pages, Place
 from boostline.settings import Settings
 
@@ -44,8 +47,10 @@ Attempt = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,120}$")]
 @functools.cache
 def application() -> FastAPI:
     """The pages of this process."""
-    pages = Pages(Settings())
+    settings = Settings()
+    pages = Pages(settings)
     app = FastAPI(dependencies=[Depends(requires_access_view(AccessView.PLUGINS))], openapi_url=None)
+    app.include_router(history_routes(settings))
     readable = [Depends(requires_access_dag("GET"))]
 
     @app.get("/")
@@ -56,9 +61,10 @@ def application() -> FastAPI:
 
     @app.get("/static/{name}")
     def static(name: str) -> Response:
-        if name not in pages.scripts:
+        if name not in pages.files:
             raise HTTPException(404, "There is no such file.")
-        return Response(pages.scripts[name], media_type="text/javascript", headers={"Cache-Control": "max-age=86400"})
+        media_type, text = pages.files[name]
+        return Response(text, media_type=media_type, headers={"Cache-Control": "max-age=86400"})
 
     @app.get("/{dag_id}", dependencies=readable)
     def dataset(request: Request, dag_id: DagId, all: bool = False) -> Response:
@@ -85,8 +91,8 @@ def application() -> FastAPI:
         place, sign_in = _place(request), None
         if error.status_code == 401:
             sign_in = f"{place.airflow}auth/login?{urlencode({'next': str(request.url)})}"
-        title = {401: "Sign in first", 403: "Not allowed"}.get(error.status_code, "Not found")
-        return _page(pages.message(place, title, str(error.detail), sign_in), error.status_code)
+        title = {401: "Sign in first", 403: "Not allowed", 503: "Not available"}.get(error.status_code, "Not found")
+        return _page(pages.message(place, title, str(error.detail), sign_in), error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
@@ -126,6 +132,6 @@ def _place(request: Request) -> Place:
     return Place(root, root.removesuffix(PREFIX) + "/")
 
 
-def _page(body: str, status: int = 200) -> Response:
-    headers = {"Content-Security-Policy": SHELL, "Cache-Control": "no-store", "Referrer-Policy": "same-origin"}
-    return HTMLResponse(body, status, headers)
+def _page(body: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    own = {"Content-Security-Policy": SHELL, "Cache-Control": "no-store", "Referrer-Policy": "same-origin"}
+    return HTMLResponse(body, status, own | dict(headers or {}))

@@ -29,6 +29,7 @@ from boostline.lake.paths import REFERENCE, version_folder
 from boostline.lake.plan import WindowRefs, load_window, plan_ingest, plan_stage, save_window
 from boostline.lake.store import Store
 from boostline.orchestration.failures import airflow_errors
+from boostline.orchestration.links import SparkLink
 from boostline.orchestration.run import Run, new_attempt, resolve_run
 from boostline.settings import Settings
 from boostline.spark.watchdog import TASK_PID
@@ -50,6 +51,7 @@ class SparkJob(SparkSubmitOperator):
 
     # The request is made at run time; nothing of ours is a template.
     template_fields = ()
+    operator_extra_links = (SparkLink(),)
 
     def __init__(self, *, job: JobName, dataset: str, window_days: int | None = None, **kwargs: Any) -> None:
         super().__init__(application="", conn_id="spark_default", name=f"{dataset}-{job}", **kwargs)

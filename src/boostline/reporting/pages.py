@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -94,11 +95,19 @@ class Pages:
             return False
 
     @cached_property
-    def scripts(self) -> dict[str, str]:
-        """What the charts need, by file name."""
+    def files(self) -> dict[str, tuple[str, str]]:
+        """What pages load beside themselves: media type and text, by file name."""
         from bokeh.resources import Resources
 
-        return {"bokeh.js": "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw), "plots.js": _PLOTS}
+        script = "text/javascript"
+        return {
+            "bokeh.js": (script, "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw)),
+            "plots.js": (script, _PLOTS),
+            "flow.svg": (
+                "image/svg+xml",
+                files("boostline.reporting").joinpath("templates/flow.svg").read_text("utf-8"),
+            ),
+        }
 
     def models(self, place: Place, names: Sequence[str]) -> str:
         """All datasets that the reader may see, those without a run at the end."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from boostline import __version__
@@ -22,9 +20,9 @@ from boostline.reporting.drift import changes
 from boostline.reporting.evaluation import evaluation
 from boostline.reporting.page import render_page, verdict_sentence
 from boostline.reporting.rows import load_champion, load_rows_before, load_test_rows, load_train_rows
+from boostline.reporting.tracked import log_report
 from boostline.scoring.model_file import Model, ModelInfo, load_published
 from boostline.settings import Settings
-from boostline.tracking import tracking
 
 
 class Stages(NamedTuple):
@@ -86,7 +84,7 @@ def write_report(store: Store, settings: Settings, facts: RunFacts, target: Targ
         folder + "report.html": page,
     }
     etags = store.put_many(bodies.items())
-    _log(settings, stages.model.details["mlflow"]["run_id"], page)
+    log_report(settings, result, page)
     manifest = target.manifest(
         "report",
         facts.dataset.name,
@@ -198,15 +196,6 @@ def _evaluate(store: Store, settings: Settings, facts: RunFacts, stages: Stages,
         "champion": (rival or {}).get("metrics") or {},
     }
     return evaluation(facts.dataset, model.info, metrics, rows, changed)
-
-
-def _log(settings: Settings, run_id: str, page: bytes) -> None:
-    """Put the page beside the model in MLflow; a repeat replaces it."""
-    with tracking(settings) as mlflow, tempfile.TemporaryDirectory(prefix="boostline-report-") as scratch:
-        path = Path(scratch, "report", "report.html")
-        path.parent.mkdir()
-        path.write_bytes(page)
-        mlflow.upload(mlflow.run(run_id), Path(scratch))
 
 
 def _json(value: Any) -> bytes:

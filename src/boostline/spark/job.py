@@ -54,7 +54,7 @@ def run_job(job_name: JobName, run: Run, address: str) -> int:
     with ThreadPoolExecutor(1) as pool:  # the request comes while the JVM makes its context
         loading = pool.submit(_load, address)
         try:
-            with spark_session(f"boostline {job_name} {address.rsplit('/', 2)[-2]}") as spark:
+            with spark_session(_app_name(job_name, address)) as spark:
                 store, request = loading.result()
                 log.info("%s of %s for %s: Spark was ready after %.1f s", job_name, request.dataset.name, request.date,
                          time.monotonic() - start)  # fmt: skip
@@ -91,6 +91,12 @@ def exit_code(error: BoostlineError | None) -> int:
     if error is None:
         return 1
     return EXIT_RETRY if error.retry else EXIT_FAIL
+
+
+def _app_name(job_name: JobName, address: str) -> str:
+    """What Spark's pages show; `boostline.orchestration.spark_history` reads the dataset from it."""
+    _, dataset, _, attempt, _ = address.rsplit("/", 4)
+    return f"boostline {job_name} {dataset} {attempt}"
 
 
 def _load(address: str) -> tuple[Store, JobRequest]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from boostline.metrics import PER_CLASS, Metrics
+from boostline.metrics import flat_metrics
 from boostline.scoring.model_file import TRANSFORM, ModelInfo
 from boostline.settings import Settings
 from boostline.tracking import TAG, Tracking, Version, tracking
@@ -18,6 +18,37 @@ from boostline.transform import Transform
 
 CURVE_POINTS = 250
 """Points of a learning curve that are logged; longer ones are thinned evenly."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """Rows that a model learnt from or was measured on.
+
+    Attributes:
+        digest: Changes with the rows; MLflow keeps 36 characters of it.
+        address: The folder of the files, as `s3://…`.
+        columns: Name → Spark's type.
+    """
+
+    name: str
+    digest: str
+    address: str
+    columns: Mapping[str, str]
+    rows: int
+
+    def to_mlflow(self, use: str) -> dict[str, Any]:
+        """MLflow's `DatasetInput` for this use: `training`, `validation`, `testing`."""
+        types = {"int": "integer", "bigint": "long"}
+        columns = [{"name": name, "type": types.get(kind, kind)} for name, kind in self.columns.items()]
+        described = {
+            "name": self.name,
+            "digest": self.digest[:36],
+            "source_type": "s3",
+            "source": json.dumps({"uri": self.address}),
+            "schema": json.dumps({"mlflow_colspec": columns}),
+            "profile": json.dumps({"num_rows": self.rows}),
+        }
+        return {"tags": [{"key": "mlflow.data.context", "value": use}], "dataset": described}
 
 
 @dataclass(frozen=True)
@@ -37,6 +68,7 @@ def track(
     example: list[dict[str, Any]],
     attempt: str,
     publish: bool,
+    inputs: Mapping[str, Input],
     tags: Mapping[str, str],
 ) -> Tracked:
     """Log a run with its model, and register the model unless it is an experiment.
@@ -50,6 +82,7 @@ def track(
         example: Some raw rows, the model's input example.
         attempt: The attempt in the lake that holds the same files.
         publish: Whether to register.
+        inputs: What it learnt from and was measured on, by MLflow's word for the use.
         tags: Of the run.
 
     Raises:
@@ -67,8 +100,9 @@ def track(
         found = find_version(mlflow, info.dataset, info.fingerprint, info.sha256) if publish else None
         if found:
             return Tracked(found.run_id, found.version, found.tags[TAG + "attempt"])
-        run = mlflow.start_run(info.dataset, f"{info.date} {attempt}", {**tags, **own})
-        mlflow.log(run, _params(info), list(_points(info)))
+        run = mlflow.start_run(info.dataset, f"{info.dataset} {info.date}", {**tags, **own})
+        mlflow.log_inputs(run, [each.to_mlflow(use) for use, each in inputs.items()])
+        mlflow.log(run, list(_points(info)), params=_params(info))
         with tempfile.TemporaryDirectory(prefix="boostline-mlflow-") as scratch:
             folder = Path(scratch)
             write_mlmodel(folder / "model", Transform.loads(files[TRANSFORM]), files, example)
@@ -120,21 +154,10 @@ def _params(info: ModelInfo) -> dict[str, str]:
 def _points(info: ModelInfo) -> Iterator[tuple[str, float, int]]:
     """Metrics as (name, value, step): of the model at step 0, of the learning curve at its rounds, counted from 1."""
     for split, metrics in info.metrics.items():
-        for name, value in _flat(metrics):
+        for name, value in flat_metrics(metrics):
             yield f"{split}_{name}", value, 0
     metric = info.params["eval_metric"]
     for split, curve in info.learning_curve.items():
         step = -(-len(curve) // CURVE_POINTS)
         for index in sorted({*range(0, len(curve), step), len(curve) - 1}):
             yield f"curve_{split}_{metric}", curve[index], index + 1
-
-
-def _flat(metrics: Metrics) -> Iterator[tuple[str, float]]:
-    for name, value in metrics.items():
-        if name != PER_CLASS:
-            yield name, value
-            continue
-        for label, each in value.items():
-            # MLflow allows letters, digits and `_-. :/` in a metric's name.
-            safe = "".join(char if char.isalnum() or char in "_-. /" else "_" for char in label)
-            yield from ((f"{key}/{safe}", number) for key, number in each.items() if key != "rows")

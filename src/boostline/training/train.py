@@ -27,7 +27,7 @@ from boostline.settings import Settings
 from boostline.training.data import SplitFiles, feature_columns, load_split, raw_sample
 from boostline.training.explain import importance, sample_size
 from boostline.training.fit import Curve, booster_params, fit
-from boostline.training.track import point_to, track
+from boostline.training.track import Input, point_to, track
 from boostline.transform import needed_columns
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,9 @@ def train_model(
     folder = paths.attempt_folder("model", dataset.name, attempt)
     etags = store.put_many((folder + name, body) for name, body in files.items())
     example = raw_sample(store, source, list(needed_columns(dataset)))
-    tracked = track(settings, info, files, example=example, attempt=attempt, publish=publish, tags=tags)
+    uses = zip(("training", "validation", "testing"), _SPLITS, strict=True)
+    inputs = {use: _input(store, source, split, trained.rows[split]) for use, split in uses}
+    tracked = track(settings, info, files, example=example, attempt=attempt, publish=publish, inputs=inputs, tags=tags)
     manifest = target.manifest(
         "model",
         dataset.name,
@@ -125,6 +127,13 @@ def train_model(
     if tracked.version and ref.attempt != tracked.attempt:
         point_to(settings, dataset.name, tracked.version, ref.attempt)
     return ref
+
+
+def _input(store: Store, source: Manifest, split: Split, rows: int) -> Input:
+    folder = split_keys(source, split)[0].rpartition("/")[0]
+    return Input(
+        f"{source.dataset} {source.partition} {split}", source.row_hash, store.uri(folder), source.columns, rows
+    )
 
 
 def _fit_and_measure(
