@@ -69,6 +69,7 @@ DATASETS: dict[str, dict[str, Any]] = {
     "meters_hasty": {"timeout": 0.06},
     "meters_big": {},
     "meters_broken": {},
+    "meters_form": {},
     "meters_approved": {"promotion": APPROVAL.format(hours=1)},
 }
 

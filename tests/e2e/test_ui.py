@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_core_python.selenium import Axe
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from boostline.local.layout import USER, read_password
 from boostline.registry.versions import champion_of
 from boostline.settings import Settings
-from tests.e2e.conftest import DAY, World, wait_for
+from tests.e2e.conftest import DAY, World, days_to, wait_for
 
 ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1440,1200")
 
@@ -135,3 +138,33 @@ def test_a_run_with_a_changed_parameter_from_the_form(world: World, person: Pers
     assert "model.rounds = 7" in person.see("body", "Experiment").text
     page.switch_to.default_content()
     assert world.client.xcom(dag, run["dag_run_id"], "promote")["promoted"] is False
+
+
+@pytest.mark.long
+def test_a_backfill_of_seven_days_from_the_form(world: World, person: Person, tmp_path: Path) -> None:
+    page, dag, first_day = person.page, "meters_form_train", DAY - timedelta(days=6)
+    world.land(tmp_path, "meters_form", days_to(DAY, 12))
+    page.get(f"{person.url}/dags/{dag}")
+    person.see("[data-testid=trigger-dag-button]").click()
+    person.see("[role=dialog] label", "Backfill").click()
+    for index, day in enumerate((first_day, DAY)):
+        wait_for(
+            "the fields", lambda: len(page.find_elements(By.CSS_SELECTOR, "[data-testid=datetime-input]")) == 2, 60
+        )
+        page.find_elements(By.CSS_SELECTOR, "[data-testid=datetime-input]")[index].click()
+        person.see("input[placeholder='YYYY/MM/DD']").send_keys(f"{day:%Y/%m/%d}", Keys.TAB)
+        person.see("[role=dialog] h2", "Run Backfill").click()
+    person.see("p", "7 runs will be triggered.")
+    person.see("[role=dialog] button", "Run Backfill").click()
+    world.client.ready_dag(dag)
+
+    def ended() -> dict[str, dict[str, Any]] | None:
+        runs = world.client.runs_by_date(dag, first_day, DAY)
+        return runs if len(runs) == 7 and all(run["state"] in ("success", "failed") for run in runs.values()) else None
+
+    runs = wait_for("the end of seven runs", ended, 800)
+    assert {day: run["state"] for day, run in runs.items()} == {str(day): "success" for day in days_to(DAY, 7)}
+    assert {
+        world.client.xcom(dag, run["dag_run_id"], "report")["report"].split("/attempts/")[1][:10]
+        for run in runs.values()
+    } == set(runs)
