@@ -82,7 +82,10 @@ class HistoryServer:
     def _start(self) -> str:
         """Start the server unless it is starting already, and say what the reader can expect."""
         if not self._command:
-            return "Spark's History Server does not answer. On the compose stack start it with: docker compose --profile history up --detach"
+            return (
+                "No History Server of Spark answers. Start it (on the compose stack: docker compose --profile history up --detach), "
+                "or set BOOSTLINE_SPARK_HISTORY to its address."
+            )
         if self._process is None or self._process.poll() is not None:
             log.info("starting Spark's History Server: %s", self._command)
             # It stays in this server's session, so it ends with the stack.
