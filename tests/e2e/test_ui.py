@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from axe_core_python.selenium import Axe
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -36,7 +37,8 @@ class Person:
             items = [item for item in page.find_elements(By.CSS_SELECTOR, css) if item.is_displayed()]
             return next((item for item in items if text in item.text), None)
 
-        return WebDriverWait(self.page, 60).until(found, f"no {css} with {text!r} at {self.page.current_url}")
+        wait = WebDriverWait(self.page, 60, ignored_exceptions=[StaleElementReferenceException])
+        return wait.until(found, f"no {css} with {text!r} at {self.page.current_url}")
 
     def sign_in(self, password: str) -> None:
         self.page.get(self.url)
