@@ -143,6 +143,7 @@ def test_a_run_with_a_changed_parameter_from_the_form(world: World, person: Pers
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_a_backfill_of_seven_days_from_the_form(world: World, person: Person, tmp_path: Path) -> None:
     page, dag, first_day = person.page, "meters_form_train", DAY - timedelta(days=6)
     world.land(tmp_path, "meters_form", days_to(DAY, 12))
@@ -164,7 +165,7 @@ def test_a_backfill_of_seven_days_from_the_form(world: World, person: Person, tm
         runs = world.client.runs_by_date(dag, first_day, DAY)
         return runs if len(runs) == 7 and all(run["state"] in ("success", "failed") for run in runs.values()) else None
 
-    runs = wait_for("the end of seven runs", ended, 800)
+    runs = wait_for("the end of seven runs", ended, 1200)
     assert {day: run["state"] for day, run in runs.items()} == {str(day): "success" for day in days_to(DAY, 7)}
     assert {
         world.client.xcom(dag, run["dag_run_id"], "report")["report"].split("/attempts/")[1][:10]
