@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -44,6 +45,7 @@ def create_app(models: Models, settings: ServeSettings, check: Callable[[str | N
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         task = asyncio.create_task(shadow.run())
+        gc.freeze()  # what is loaded by now stays, so no request has to wait while it is looked through for garbage
         yield
         task.cancel()
         with suppress(asyncio.CancelledError):

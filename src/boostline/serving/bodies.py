@@ -7,10 +7,11 @@ JSON does not. Columns that the contract does not name are ignored, and the orde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
-from pydantic_core import from_json
+import msgspec
 
 from boostline.serving.arrow_stream import read_stream
 from boostline.serving.fit import Contract, check_columns, check_rows, fit_column, no_rows
@@ -19,6 +20,8 @@ from boostline.serving.refusal import Refused
 JSON, ARROW, CSV = "application/json", "application/vnd.apache.arrow.stream", "text/csv"
 CSV_MISSING = ["", "NA"]
 """Texts that mean "no value" in CSV, as in a dataset file."""
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_SHAPE = 'Send {"records": [{"COLUMN": value, …}, …]} or {"columns": {"COLUMN": [value, …], …}}'
 
 
 def read_rows(media_type: str, body: bytes, contract: Contract, max_rows: int) -> Any:
@@ -48,8 +51,8 @@ def read_rows(media_type: str, body: bytes, contract: Contract, max_rows: int) -
 def few_records(body: bytes, most: int) -> list[Any] | None:
     """The rows of a JSON body of records, as they are, where there are few. Whether they fit is not checked."""
     try:
-        data = from_json(body, allow_inf_nan=False)
-    except ValueError:
+        data = msgspec.json.decode(body)
+    except _NO_JSON:
         return None  # `read_rows` says what is wrong with it
     records = data.get("records") if isinstance(data, dict) and len(data) == 1 else None
     few = isinstance(records, list) and len(records) <= most and all(isinstance(row, dict) for row in records)
@@ -58,43 +61,72 @@ def few_records(body: bytes, most: int) -> list[Any] | None:
 
 def _from_json(body: bytes, contract: Contract, max_rows: int) -> tuple[Mapping[str, Any], int]:
     try:
-        data = from_json(body, allow_inf_nan=False)
-    except ValueError as error:
-        raise Refused(
-            400,
-            f"the body is not JSON: {str(error)[:200]}",
-            "Send UTF-8 JSON. It has no NaN and no Infinity: a missing number is null",
-        ) from error
-    shape = 'Send {"records": [{"COLUMN": value, …}, …]} or {"columns": {"COLUMN": [value, …], …}}'
-    if not isinstance(data, dict) or len(data.keys() & {"records", "columns"}) != 1:
-        raise Refused(422, "the JSON body is not an object with either `records` or `columns`", shape)
-    lists = _record_lists if "records" in data else _column_lists
-    found = lists(data.get("records", data.get("columns")), contract, max_rows, shape)
-    return {name: _array(name, values) for name, values in found.items()}, len(next(iter(found.values()), ()))
+        found = _decoder(tuple(contract)).decode(body)
+    except msgspec.ValidationError as error:
+        raise _why_not(body, contract, str(error)) from None
+    except _NO_JSON as error:
+        raise _not_json(error) from error
+    if (found.records is msgspec.UNSET) is (found.columns is msgspec.UNSET):
+        raise _no_shape()
+    if found.records is msgspec.UNSET:
+        columns: Mapping[str, Any] = _column_lists(found.columns, contract, max_rows)
+        rows = len(next(iter(columns.values()), ()))
+    else:
+        rows = len(found.records)
+        check_rows(rows, max_rows)
+        values = zip(*map(msgspec.structs.astuple, found.records), strict=True)
+        columns = dict(zip(contract, values, strict=True)) if rows else {}
+    return {name: _array(name, items) for name, items in columns.items()}, rows
 
 
-def _record_lists(records: Any, contract: Contract, max_rows: int, shape: str) -> dict[str, list[Any]]:
-    if not isinstance(records, list):
-        raise Refused(422, "`records` is not a list", shape)
-    check_rows(len(records), max_rows)
+@lru_cache(64)
+def _decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
+    """Reads records straight into rows of the contract's columns, which costs half of reading them as dictionaries."""
+    fields = [f"c{index}" for index in range(len(names))]
+    row = msgspec.defstruct(
+        "Row", [(field, Any) for field in fields], rename=dict(zip(fields, names, strict=True)), gc=False
+    )
+    records, columns = ("records", list[row] | msgspec.UnsetType, msgspec.UNSET), ("columns", Any, msgspec.UNSET)  # type: ignore[valid-type]
+    return msgspec.json.Decoder(msgspec.defstruct("Body", [records, columns], gc=False))
+
+
+def _why_not(body: bytes, contract: Contract, why: str) -> Refused:
+    """What is wrong with a body whose JSON does not fit, found at leisure."""
     try:
-        return {name: [record[name] for record in records] for name in contract}
-    except (KeyError, TypeError):
-        for row, record in enumerate(records, 1):
-            if not isinstance(record, dict):
-                raise Refused(422, f"row {row} is not an object", shape) from None
-            check_columns(record, contract, f"row {row}")
-        raise
+        data = msgspec.json.decode(body)
+    except _NO_JSON as error:
+        return _not_json(error)
+    if not isinstance(data, dict) or len(data.keys() & {"records", "columns"}) != 1:
+        return _no_shape()
+    if not isinstance(records := data.get("records"), list):
+        return Refused(422, "`records` is not a list", _SHAPE)
+    for row, record in enumerate(records, 1):
+        if not isinstance(record, dict):
+            return Refused(422, f"row {row} is not an object", _SHAPE)
+        check_columns(record, contract, f"row {row}")
+    return Refused(422, why, _SHAPE)  # a key is there twice
 
 
-def _column_lists(columns: Any, contract: Contract, max_rows: int, shape: str) -> dict[str, list[Any]]:
+def _not_json(error: Exception) -> Refused:
+    return Refused(
+        400,
+        f"the body is not JSON: {str(error)[:200]}",
+        "Send UTF-8 JSON. It has no NaN and no Infinity: a missing number is null",
+    )
+
+
+def _no_shape() -> Refused:
+    return Refused(422, "the JSON body is not an object with either `records` or `columns`", _SHAPE)
+
+
+def _column_lists(columns: Any, contract: Contract, max_rows: int) -> dict[str, list[Any]]:
     if not isinstance(columns, dict):
-        raise Refused(422, "`columns` is not an object", shape)
+        raise Refused(422, "`columns` is not an object", _SHAPE)
     check_columns(columns, contract, "the request")
     found = {name: columns[name] for name in contract}
     for name, values in found.items():
         if not isinstance(values, list):
-            raise Refused(422, f"column {name} is not a list", shape)
+            raise Refused(422, f"column {name} is not a list", _SHAPE)
     lengths = {name: len(values) for name, values in found.items()}
     longest = max(lengths, key=lambda name: lengths[name])
     shortest = min(lengths, key=lambda name: lengths[name])
@@ -108,9 +140,10 @@ def _column_lists(columns: Any, contract: Contract, max_rows: int, shape: str) -
     return found
 
 
-def _array(name: str, values: list[Any]) -> Any:
+def _array(name: str, values: Sequence[Any]) -> Any:
     """Values as JSON has them, as Arrow: of one type, or in pieces of one type each."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     try:
         found = pa.array(values)
@@ -119,10 +152,11 @@ def _array(name: str, values: list[Any]) -> Any:
     if pa.types.is_nested(found.type):
         return _pieces(name, values)
     # Arrow takes true among numbers for 1, and only there.
-    return _pieces(name, values) if pa.types.is_floating(found.type) and bool in set(map(type, values)) else found
+    suspect = pa.types.is_floating(found.type) and pc.any(pc.is_in(found, pa.array([0.0, 1.0]))).as_py()
+    return _pieces(name, values) if suspect and bool in set(map(type, values)) else found
 
 
-def _pieces(name: str, values: list[Any]) -> list[Any]:
+def _pieces(name: str, values: Sequence[Any]) -> list[Any]:
     import pyarrow as pa
 
     kinds = set(map(type, values)) - {type(None)}
