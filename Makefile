@@ -21,10 +21,8 @@ run: $(STAMP) ## Train on 90 days of real flights through Airflow, from nothing 
 	@$(BIN)/python -m boostline.local demo
 
 test: setup ## Pass all tests
-	$(BIN)/python -m pytest tests/unit -n 2
+	$(BIN)/python -m pytest tests/unit tests/dags tests/plugins tests/serving -n 2 --dist loadfile
 	$(BIN)/python -m pytest tests/spark -n 2 --dist worksteal
-	$(BIN)/python -m pytest tests/dags
-	$(BIN)/python -m pytest tests/plugins tests/serving -n 2 --dist loadfile
 	$(BIN)/python -m pytest tests/e2e
 
 check: $(STAMP) ## Lint, format, types, import layers, lock

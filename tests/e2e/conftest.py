@@ -155,7 +155,7 @@ def wait_for(what: str, condition: Callable[[], Any], seconds: float = 600) -> A
     while time.monotonic() < deadline:
         if found := condition():
             return found
-        time.sleep(0.2)
+        time.sleep(0.5)  # asking costs the API server time that the runs need
     raise AssertionError(f"{what}: not within {seconds} s")
 
 

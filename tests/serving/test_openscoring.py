@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import random
@@ -15,9 +16,13 @@ from pathlib import Path
 import pandas
 import psutil
 import pytest
+import uvloop
 from openscoring import BatchEvaluationRequest, EvaluationRequest, Openscoring
 
 from boostline.export.xgboost_model import xgboost_pmml
+from boostline.serving.openscoring.evaluator import Evaluator
+from boostline.serving.refusal import Refused
+from boostline.serving.settings import ServeSettings
 from tests.export_lab import parity_rows, pmml_of, pmml_rows, trained
 from tests.serving.conftest import raw_rows, serving, wait_for
 
@@ -279,6 +284,28 @@ def test_a_request_that_meets_a_crash_is_told_to_come_again_and_the_next_one_wor
     assert refused.headers["retry-after"] == crashed.headers["retry-after"] == "1"
     assert service.evaluate("small", {"x": 1}) == {"y": 3.0}, "the document is there again"
     assert child_of(limited).pid != child.pid
+
+
+def test_an_evaluator_that_ends_while_its_question_is_written_is_told(monkeypatch):
+    async def ask():
+        evaluator = Evaluator(ServeSettings())
+        await evaluator.deploy("small", SMALL.encode())
+        child = evaluator._child
+
+        async def late(function, *arguments):
+            child.kill()
+            while not child.stdin.is_closing():
+                await asyncio.sleep(0.01)
+            return function(*arguments)
+
+        monkeypatch.setattr(evaluator.workers, "run", late)
+        try:
+            await evaluator.evaluate("small", [{"x": 1}])
+        finally:
+            await evaluator.close()
+
+    with pytest.raises(Refused, match="the evaluator ended"):
+        uvloop.run(ask())
 
 
 def test_a_crash_between_requests_is_not_noticed(limited):

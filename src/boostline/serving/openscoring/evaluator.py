@@ -212,6 +212,8 @@ class Evaluator:
         questions, answers = cast("asyncio.StreamWriter", child.stdin), cast("asyncio.StreamReader", child.stdout)
         try:
             if question is not None:
+                if questions.is_closing():  # uvloop would raise a RuntimeError
+                    raise ConnectionError
                 questions.write(question + b"\n")
                 await questions.drain()
             if not (line := await answers.readline()):
