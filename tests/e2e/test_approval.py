@@ -42,12 +42,6 @@ def waiting(world: World, version: str) -> None:
     wait_for(f"the question about version {version}", asks)
 
 
-def answer(world: World, version: str, option: str, reason: str) -> None:
-    """Answer as the UI does."""
-    path = f"/dags/{PROMOTE}/dagRuns/approve__{version}/taskInstances/approve/-1/hitlDetails"
-    world.client._send("PATCH", path, {"chosen_options": [option], "params_input": {"reason": reason}})
-
-
 def ended(world: World, version: str) -> dict[str, Any]:
     """Wait for the end of a version's run; what the registry says of the version."""
     run_id = f"approve__{version}"
@@ -81,7 +75,7 @@ def test_candidates_wait_for_a_person(landed: World, tmp_path: Path) -> None:
     assert "Passed, waits for approval" in shown and first["approval"]["address"] in shown
     assert "waits for approval" in world.cli("models", NAME).out
 
-    approve_in_the_browser(world, first["approval"]["address"], tmp_path)
+    answer_in_the_browser(world, first, "Approve", "good on weekends", tmp_path)
     record = ended(world, "1")
     assert record["aliases"] == ["champion"] and champion(world) == "1"
     assert [(item["decision"], item["who"], item["why"]) for item in record["approvals"]] == [
@@ -94,9 +88,12 @@ def test_candidates_wait_for_a_person(landed: World, tmp_path: Path) -> None:
     assert train(world, DAY) == told
 
     waiting(world, "2")
-    answer(world, "2", "Reject", "not yet")
+    answer_in_the_browser(world, second, "Reject", "not yet", tmp_path)
     record = ended(world, "2")
-    assert (record["approvals"][-1]["decision"], record["approvals"][-1]["who"]) == ("rejected", "admin")
+    assert [(item["decision"], item["who"], item["why"]) for item in record["approvals"]] == [
+        ("asked", "", ""),
+        ("rejected", "admin", "not yet"),
+    ]
     assert champion(world) == "1"
     assert "version 2 was rejected by admin" in world.cli("models", NAME).out
 
@@ -109,8 +106,8 @@ def test_candidates_wait_for_a_person(landed: World, tmp_path: Path) -> None:
     assert champion(world) == "1"
 
 
-def approve_in_the_browser(world: World, address: str, tmp: Path) -> None:
-    """Sign in, find the question under Required Actions, read it, give a reason, press Approve."""
+def answer_in_the_browser(world: World, result: dict[str, Any], option: str, why: str, tmp: Path) -> None:
+    """Sign in, find the question under Required Actions, read it and the report, give a reason, press a button."""
     from selenium import webdriver
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
@@ -121,7 +118,7 @@ def approve_in_the_browser(world: World, address: str, tmp: Path) -> None:
     options.binary_location = chromium
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(argument)
-    password = json.loads(world.stack.passwords.read_text())["admin"]
+    version, address = result["candidate"]["version"], result["approval"]["address"]
     with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as browser:
         browser.set_window_size(1440, 1200)
         waiting = WebDriverWait(browser, 120)
@@ -135,22 +132,24 @@ def approve_in_the_browser(world: World, address: str, tmp: Path) -> None:
 
         browser.get(f"{world.stack.airflow_url}/required_actions")
         shown("input[name=username]").send_keys("admin")
-        shown("input[name=password]").send_keys(password)
+        shown("input[name=password]").send_keys(json.loads(world.stack.passwords.read_text())["admin"])
         shown("button[type=submit]").click()
-        shown(f"a[href*='/dags/{PROMOTE}/runs/approve__1']")
+        shown(f"a[href*='/dags/{PROMOTE}/runs/approve__{version}']")
         browser.get(address)
-        reason = shown("#element_reason")
+        shown("#element_reason")
         text = browser.find_element(By.TAG_NAME, "body").text
-        assert f"Promote version 1 of {NAME}, which learnt up to {DAY}?" in text
+        assert f"Promote version {version} of {NAME}, which learnt up to {result['date']}?" in text
         assert "Passed, waits for approval: RMSE" in text and "the baseline's" in text
         report = shown("a[href*='/boostline/']").get_attribute("href")
         assert f"/boostline/{TRAIN}/runs/" in report
-        reason.send_keys("good on weekends")
-        browser.save_screenshot(str(tmp / "question.png"))
-        shown("[data-testid='hitl-option-Approve']").click()
-        waiting.until(
-            lambda page: not page.find_elements(By.CSS_SELECTOR, "[data-testid='hitl-option-Reject']:enabled")
-        )
         browser.get(report)
         browser.switch_to.frame(shown("iframe.report"))
         waiting.until(lambda page: "Passed, waits for approval" in page.find_element(By.TAG_NAME, "body").text)
+        browser.switch_to.default_content()
+        browser.get(address)
+        shown("#element_reason").send_keys(why)
+        browser.save_screenshot(str(tmp / f"{option}.png"))
+        shown(f"[data-testid='hitl-option-{option}']").click()
+        waiting.until(
+            lambda page: not page.find_elements(By.CSS_SELECTOR, f"[data-testid='hitl-option-{option}']:enabled")
+        )

@@ -96,7 +96,7 @@ def test_what_was_promoted_before_its_record_was_written_is_recorded_on_the_next
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr("boostline.registry.approval._append", fails)
+        patch.setattr("boostline.registry.approval.add_approval", fails)
         pipeline.answer(waiting)
     assert pipeline.champion() == "1" and pipeline.records("1") == []
     assert pipeline.answer(waiting)["promoted"]
@@ -131,10 +131,14 @@ def test_no_answer_in_time_is_what_the_dataset_says(pipeline, yes):
 
 
 @pytest.mark.parametrize("who", ["ann", None])
-def test_an_older_one_that_waits_lapses_once_a_newer_one_is_champion(pipeline, who):
+def test_an_older_one_that_waits_lapses_once_a_newer_one_is_champion(pipeline, settings, who):
     older, _ = pipeline.wait("2020-03-30")
     newer, _ = pipeline.wait("2020-03-31", seed=5)
+    for version in ("1", "2"):
+        record_question(settings, pipeline.dataset.name, version, "http://airflow/there")
     assert pipeline.answer(newer)["promoted"]
+    assert [item["decision"] for item in pipeline.records("1")] == ["asked", "lapsed"]
+    assert [item["decision"] for item in pipeline.records("2")] == ["asked", "approved"]
     done = pipeline.answer(older, who=who, yes=bool(who))
     assert not done["promoted"]
     assert "version 1 lapsed, since version 2 of 2020-03-31 is champion and newer" in done["reason"]

@@ -7,7 +7,6 @@ rules say no at the moment of the approval); `why` is the person's text, `reason
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -19,12 +18,14 @@ from boostline.lake.store import Store
 from boostline.registry.compare import judge
 from boostline.registry.promotion import promote_candidate
 from boostline.registry.versions import (
-    APPROVAL,
     ASKED,
+    LAPSED,
+    add_approval,
     approvals_of,
     champion_of,
     date_of,
     find_version,
+    order_of,
     promoted_before,
     verdict_of,
     version_number,
@@ -65,7 +66,8 @@ def record_question(settings: Settings, dataset: str, version: str, where: str) 
     found = find_version(settings, dataset, version)
     records = approvals_of(found)
     if not records or records[-1]["decision"] != ASKED:
-        _append(settings, found, {"decision": ASKED, "reason": f"waits for approval: {where}"})
+        with tracking(settings) as mlflow:
+            add_approval(mlflow, found, {"decision": ASKED, "reason": f"waits for approval: {where}"})
 
 
 def carry_out(
@@ -113,7 +115,8 @@ def carry_out(
         )
         record = {"decision": decision, "who": answer.who or "nobody", "when": answer.when}
         record |= {"why": plain(answer.why), "promoted": promoted, "reason": reason}
-        _append(settings, candidate, record)
+        with tracking(settings) as mlflow:
+            add_approval(mlflow, candidate, record)
     judged = verdict_of(find_version(settings, dataset.name, number)) or {"verdict": {}}
     return {"promoted": record["promoted"], "reason": record["reason"], "verdict": judged["verdict"]}
 
@@ -141,9 +144,9 @@ def _outcome(
     if answer.who and not answer.yes:
         return "rejected", f"{name} was {told}", False
     champion = champion_of(settings, dataset.name)
-    if champion and _order(champion) > _order(candidate):
+    if champion and order_of(champion) > order_of(candidate):
         newer = f"version {champion.version} of {date_of(champion)} is champion and newer"
-        return "lapsed", f"{name} lapsed, since {newer}; it was {told}", False
+        return LAPSED, f"{name} lapsed, since {newer}; it was {told}", False
     if not answer.yes:
         return "timed out", f"{name} was {told}", False
     if not promoted_before(candidate):
@@ -163,15 +166,3 @@ def _told(answer: Answer) -> str:
         return f"{done} because nobody answered in time"
     why = plain(answer.why)
     return f"{done} by {answer.who}" + (f": {why}" if why else "")
-
-
-def _order(version: Version) -> tuple[str, int]:
-    return date_of(version), int(version.version)
-
-
-def _append(settings: Settings, version: Version, record: dict[str, Any]) -> None:
-    with tracking(settings) as mlflow:
-        found = mlflow.version(version.dataset, version.version) or version
-        record = {"who": "", "when": mlflow.answered.isoformat(), "why": "", "promoted": False} | record
-        text = json.dumps([*approvals_of(found), record])
-        mlflow.tag_version(version.dataset, version.version, {APPROVAL: text})

@@ -14,12 +14,15 @@ from boostline.registry.versions import (
     ASKED,
     CHALLENGER,
     CHAMPION,
+    LAPSED,
     MOVE,
     ROLLED_BACK,
+    add_approval,
     approvals_of,
     date_of,
     find_version,
     load_version,
+    order_of,
     promoted_before,
     verdict_of,
     version_number,
@@ -265,8 +268,16 @@ def _unapproved(candidate: Version) -> dict[str, Any]:
 
 
 def _crown(mlflow: Tracking, to: Version, champion: Version | None, *, reason: str, who: str) -> None:
-    """Make a version the champion; one that was the challenger has nobody to challenge any more."""
+    """Make a version the champion.
+
+    One that was the challenger has nobody to challenge any more, and older ones wait for a person no more.
+    """
     _move(mlflow, CHAMPION, to, champion, reason=reason, who=who)
+    for item in mlflow.versions(to.dataset):
+        records = approvals_of(item)
+        if records and records[-1]["decision"] == ASKED and order_of(item) < order_of(to):
+            why = f"version {item.version} lapsed, since version {to.version} of {date_of(to)} is champion and newer"
+            add_approval(mlflow, item, {"decision": LAPSED, "reason": why})
     challenger = mlflow.aliased(to.dataset, CHALLENGER)
     if challenger and challenger.version == to.version:
         _withdraw(mlflow, challenger, reason="it is the champion now", who=who)

@@ -19,12 +19,12 @@ from boostline.lake.manifest import Manifest, Ref, read_ref
 from boostline.lake.store import NotFound, Store
 from boostline.scoring.model_file import Model, load_published
 from boostline.settings import Settings
-from boostline.tracking import TAG, Version, tracking
+from boostline.tracking import TAG, Tracking, Version, tracking
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 ROLLED_BACK = TAG + "rolled_back"
 MOVE = TAG + "move."
-APPROVAL, ASKED = TAG + "approval", "asked"
+APPROVAL, ASKED, LAPSED = TAG + "approval", "asked", "lapsed"
 
 
 def champion_of(settings: Settings, dataset: str) -> Version | None:
@@ -62,6 +62,18 @@ def approvals_of(version: Version) -> list[dict[str, Any]]:
     """What was asked and answered about a version, the oldest first; see `boostline.registry.approval`."""
     found: list[dict[str, Any]] = json.loads(version.tags.get(APPROVAL, "[]"))
     return found
+
+
+def add_approval(mlflow: Tracking, version: Version, record: dict[str, Any]) -> None:
+    """Record what was asked or answered about a version; `record` needs a decision and a reason."""
+    found = mlflow.version(version.dataset, version.version) or version
+    record = {"who": "", "when": mlflow.answered.isoformat(), "why": "", "promoted": False} | record
+    mlflow.tag_version(version.dataset, version.version, {APPROVAL: json.dumps([*approvals_of(found), record])})
+
+
+def order_of(version: Version) -> tuple[str, int]:
+    """What makes a version newer than another: a later data date, or the same and a later number."""
+    return date_of(version), int(version.version)
 
 
 def date_of(version: Version) -> str:
