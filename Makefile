@@ -21,7 +21,7 @@ run: $(STAMP) ## Train on 90 days of real flights through Airflow, from nothing 
 	@$(BIN)/python -m boostline.local demo
 
 test: setup ## Pass all tests
-	$(BIN)/python -m pytest tests/unit tests/dags tests/plugins tests/serving tests/stack -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests/unit tests/dags tests/plugins tests/serving -n 2 --dist loadfile
 	$(BIN)/python -m pytest tests/spark -n 2 --dist worksteal
 	$(BIN)/python -m pytest tests/e2e
 

@@ -45,6 +45,7 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, s
         "BOOSTLINE_HOME": str(tmp_path / "home"),
         "BOOSTLINE_SPARK_JARS": str(SHARED / "jars"),
         "BOOSTLINE_SPARK_CDS": str(SHARED / "cds"),
+        "COLUMNS": "200",  # no message is broken by the length of its path
     }
     for name, value in values.items():
         monkeypatch.setenv(name, value)
