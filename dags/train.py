@@ -52,12 +52,14 @@ def train_dag(dataset: Dataset) -> DAG:
             ingest = spark_job("ingest", dataset, outlets=[clean_asset(dataset, SETTINGS)])
             if dataset.on_missing == "wait":
                 WaitForRawFiles(task_id="wait_for_raw_files", dataset=dataset.name) >> ingest
-            baseline = ingest >> spark_job("featurize", dataset) >> spark_job("baseline", dataset)
+            featurize = spark_job("featurize", dataset)
+            baseline = spark_job("baseline", dataset)
         with TaskGroup("model", group_display_name="Model (XGBoost)", prefix_group_id=False):
             train = python_task("train", dataset)
             gate = python_task("gate", dataset)
             promote = python_task("promote", dataset, pool="promotion")
-            reported = baseline >> train >> gate >> promote >> python_task("report", dataset)
+            reported = gate >> promote >> python_task("report", dataset)
+        ingest >> featurize >> [baseline, train] >> gate
         if dataset.promotion.approval == "required":
             reported >> ask(dataset)
     return dag
