@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Iterator
 from secrets import token_hex
+from typing import Any
 
 import httpx
 import hypothesis
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from boostline.lake.store import Store
 from boostline.local.layout import BUCKET, S3_KEYS, Stack
@@ -22,12 +24,27 @@ from boostline.local.services import S3
 from boostline.local.stack import running_stack
 from boostline.settings import Settings
 
+SHARED = ("tests/plugins", "tests/serving")
+
 # A slow moment of the machine is no failure.
 hypothesis.settings.register_profile("boostline", deadline=None)
 hypothesis.settings.load_profile("boostline")
 
 # Whoever starts the tests in the background has Ctrl-C ignored, by them and by all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class SharedServers(LoadFileScheduling):  # type: ignore[misc]
+    """Files go to whichever worker is free; those whose tests share slow servers, to one of them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = nodeid.partition("::")[0].rpartition("/")[0]
+        return folder if folder in SHARED else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What `--dist loadfile` uses; the other ways to distribute are left as they are."""
+    return SharedServers(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import signal
 import subprocess
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,6 @@ class Supervisor:
             "ports": stack.ports._asdict(),
             "services": {},
         }
-        self.stop = threading.Event()
         self.began = time.monotonic()
 
     def run(self) -> BoostlineError | None:
@@ -58,8 +57,7 @@ class Supervisor:
             raise EnvironmentUnfit(f"A stack already runs in {self.stack.home}", "Stop it with `make down`")
         guard = _fork_guard()
         adopt_orphans()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: self.stop.set())
+        self._listen()
         error: BoostlineError | None = None
         try:
             self._start()
@@ -74,10 +72,24 @@ class Supervisor:
             self._note(state="failed" if error else "stopped", error=error.to_dict() if error else None, left=names)
         return error
 
+    def _listen(self) -> None:
+        """Take signals as bytes in a pipe that is never emptied.
+
+        A handler that sets a `threading.Event` can stop for ever: it may come while the event's own lock is held.
+        """
+        self.signals, written = os.pipe()
+        os.set_blocking(written, False)
+        signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+
+    def _told_to_stop(self, seconds: float) -> bool:
+        return bool(select.select([self.signals], [], [], seconds)[0])
+
     def _start(self) -> None:
         ready: set[str] = set()
         self._note()
-        while len(ready) < len(self.services) and not self.stop.is_set():
+        while len(ready) < len(self.services):
             for service in self.services:
                 if service.name in ready:
                     continue
@@ -86,7 +98,8 @@ class Supervisor:
                         self._launch(service)
                 elif self._look(service):
                     ready.add(service.name)
-            self.stop.wait(POLL)
+            if self._told_to_stop(POLL):
+                return
 
     def _launch(self, service: Service) -> None:
         path = self.stack.home / "logs" / f"{service.name}.log"
@@ -126,7 +139,7 @@ class Supervisor:
 
     def _watch(self) -> None:
         own = {process.pid for process in self.running.values()}
-        while not self.stop.wait(WATCH):
+        while not self._told_to_stop(WATCH):
             for name, process in self.running.items():
                 code = process.poll()
                 if code is not None and self.state["services"][name].get("exit") is None:
