@@ -65,7 +65,9 @@ class Column(Section):
 class Source(Section):
     """How the raw files of a table are written. Files ending in .gz are decompressed."""
 
-    format: Literal["csv", "json", "parquet"] = "csv"
+    format: Literal["csv", "json", "parquet"] = Field(
+        "csv", description="`json` is an object per line; a key that a line leaves out is a missing value there"
+    )
     header: Literal[True] = Field(True, description="CSV files carry a header; columns are matched by its names")
     delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
     null_values: tuple[str, ...] = Field(("", "NA"), description="Texts that mean: no value")
