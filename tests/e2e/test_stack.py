@@ -57,7 +57,12 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, s
 def held(tmp_path: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A process that holds a small stack, ready."""
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "home")], env=env, text=True) as process:
-        wait_for("a ready stack", lambda: read_state(tmp_path / "home").get("state") == "ready", 120)
+
+        def is_ready() -> bool:
+            assert process.poll() is None, "the stack ended while it started"
+            return bool(read_state(tmp_path / "home").get("state") == "ready")
+
+        wait_for("a ready stack", is_ready, 120)
         yield process
         process.kill()
 

@@ -152,8 +152,12 @@ def _airflow(stack: Stack) -> list[Service]:
 
 
 def _json(url: str) -> dict[str, object] | None:
+    """What a server says, or none while it has no answer yet."""
     answer = httpx.get(url, timeout=2)
-    return answer.json() if answer.is_success else None
+    try:
+        return answer.json() if answer.is_success else None
+    except ValueError:  # a Spark master attaches its pages one by one: until /json/ is there, / answers in its place
+        return None
 
 
 def _bucket_answers(stack: Stack) -> bool:
