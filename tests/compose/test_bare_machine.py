@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(3000)  # everything is downloaded
 @pytest.fixture(scope="module")
 def shell() -> Iterator[Shell]:
     """Runs a command in the checkout of a container that has nothing but make, as root or as a person."""
-    command = ["docker", "run", "--detach", "--rm", "--init", "--network", "host", IMAGE, "sleep", "3000"]
+    command = ["docker", "run", "--detach", "--rm", "--init", IMAGE, "sleep", "3000"]
     container = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     def run(line: str, user: str = "0", **more: object) -> subprocess.CompletedProcess[str]:

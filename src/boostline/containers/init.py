@@ -160,7 +160,7 @@ def _superuser(name: str = "postgres") -> Iterator[Any]:
         )
     except psycopg2.OperationalError as error:
         raise EnvironmentUnfit(
-            f"PostgreSQL at {address.hostname} refuses its superuser: {error}",
+            f"PostgreSQL at {address.hostname} refuses its superuser: {str(error).strip()}",
             "Its volume may be older than docker/secrets: see 'Rotation of secrets' in docs/deploy.md",
         ) from error
     database.autocommit = True
