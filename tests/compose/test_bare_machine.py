@@ -20,20 +20,19 @@ pytestmark = pytest.mark.timeout(3000)  # everything is downloaded
 @pytest.fixture(scope="module")
 def shell() -> Iterator[Shell]:
     """Runs a command in the checkout of a container that has nothing but make, as root or as a person."""
-    command = ["docker", "run", "--detach", "--rm", "--init", IMAGE, "sleep", "3000"]
+    command = ["docker", "run", "--detach", "--rm", "--init", "--workdir", "/checkout", IMAGE, "sleep", "3000"]
     container = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-    def run(line: str, user: str = "0", **more: object) -> subprocess.CompletedProcess[str]:
-        inside = ["docker", "exec", "--interactive", "--user", user, "--env", "HOME=/tmp", container, "sh", "-c", line]
-        return subprocess.run(inside, capture_output=True, text=True, check=False, **more)  # type: ignore[call-overload,no-any-return]
+    def run(line: str, user: str = "0") -> subprocess.CompletedProcess[str]:
+        inside = ["docker", "exec", "--user", user, "--env", "HOME=/tmp", container, "sh", "-c", line]
+        return subprocess.run(inside, capture_output=True, text=True, check=False)
 
     try:
         assert run("apt-get update -q && apt-get install -qy make").returncode == 0
         run("apt-get purge -qy python3-venv python3.11-venv")  # a Debian without it; Python's own images have it inside
         tree = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
-        unpack = ["docker", "exec", "--interactive", container, "sh", "-c", "mkdir /checkout && tar -x -C /checkout"]
-        subprocess.run(unpack, input=tree, check=True)
-        yield lambda line, user="0": run(f"cd /checkout && {line}", user)
+        subprocess.run(["docker", "cp", "-", f"{container}:/checkout"], input=tree, check=True)
+        yield run
     finally:
         subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=False)
 
