@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic_core import to_json
+import msgspec
 
 from boostline.serving.bodies import ARROW, JSON
 
@@ -39,4 +39,4 @@ def write_answer(media_type: str, table: Any, head: Mapping[str, str]) -> bytes:
 
 def write_few(rows: list[dict[str, Any]], head: Mapping[str, str]) -> bytes:
     """The JSON answer for rows as plain values."""
-    return to_json({**head, "predictions": rows})
+    return msgspec.json.encode({**head, "predictions": rows})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -74,8 +75,8 @@ def _from_json(body: bytes, contract: Contract, max_rows: int) -> tuple[Mapping[
     else:
         rows = len(found.records)
         check_rows(rows, max_rows)
-        values = zip(*map(msgspec.structs.astuple, found.records), strict=True)
-        columns = dict(zip(contract, values, strict=True)) if rows else {}
+        values = [*chain.from_iterable(map(msgspec.structs.astuple, found.records))]
+        columns = {name: values[index :: len(contract)] for index, name in enumerate(contract)} if rows else {}
     return {name: _array(name, items) for name, items in columns.items()}, rows
 
 
