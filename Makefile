@@ -78,10 +78,11 @@ fuzz: $(STAMP) ## Send 10,000 hostile bodies to the REST service
 test-compose: $(STAMP) ## Bring the compose stack up from nothing and use it; skipped where there is no Docker
 	$(BIN)/python -m pytest tests/compose/test_stack.py tests/compose/test_serving.py tests/compose/test_faults.py -m "not slow"
 
-test-compose-faults: $(STAMP) ## What takes longer: each server killed under a job, published figures, an upgrade, MinIO, a bare machine
+test-compose-faults: $(STAMP) ## What takes longer: each server killed under a job, published figures, an upgrade, MinIO, servers elsewhere, a bare machine
 	$(BIN)/python -m pytest tests/compose/test_faults.py tests/compose/test_published.py
 	$(BIN)/python -m pytest tests/compose/test_upgrade.py
 	$(BIN)/python -m pytest tests/compose/test_minio.py
+	$(BIN)/python -m pytest tests/compose/test_elsewhere.py
 	$(BIN)/python -m pytest tests/compose/test_bare_machine.py
 
 lock: $(STAMP) ## Compile the locks: requirements.txt for the image, requirements-dev.txt with the tools beside it

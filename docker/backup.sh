@@ -13,6 +13,15 @@ s3_services() { docker compose config --services | grep -xE 's3|s3-store' | sort
 s3_files() { docker compose run --rm -T --no-deps --entrypoint "" "$(s3_services | tail -n 1)" "$@"; }
 start_s3() { docker compose start $(s3_services) >/dev/null 2>&1; }
 
+# Servers elsewhere have means of their own; a copy of the stack's idle ones would only look like a backup.
+require_own_servers() {
+  local database s3
+  database=$(sed -n 's/^BOOSTLINE_DB=//p' docker/secrets/secrets.env)
+  s3=$(docker compose config mlflow | sed -n 's/^ *BOOSTLINE_S3_ENDPOINT: *//p' | tr -d '"')
+  [ -z "$database" ] || { echo "error: PostgreSQL is at $database: back it up there" >&2; exit 1; }
+  [ "$s3" = http://s3:8333 ] || { echo "error: the lake is on ${s3:-AWS}: back it up there" >&2; exit 1; }
+}
+
 backup() {
   [ ! -e "$1" ] || { echo "error: $1 exists; name a new folder" >&2; exit 1; }
   mkdir -p "$1"
@@ -42,7 +51,7 @@ restore() {
 }
 
 case "${1:-}" in
-  --restore) restore "${2:?backup.sh --restore FOLDER}" ;;
+  --restore) require_own_servers; restore "${2:?backup.sh --restore FOLDER}" ;;
   ""|-*) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 2 ;;
-  *) backup "$1" ;;
+  *) require_own_servers; backup "$1" ;;
 esac

@@ -14,12 +14,16 @@ on_spark() {
   hostname
 }
 
+# What MLflow's and Airflow's own S3 clients read; none is AWS, and an empty one would be an error.
+[ -z "${BOOSTLINE_S3_ENDPOINT:-}" ] || export AWS_ENDPOINT_URL_S3=$BOOSTLINE_S3_ENDPOINT
+
 if [ -n "${BOOSTLINE_SPARK_SECRET:-}" ]; then
   mkdir -p "$SPARK_CONF_DIR"
   {
     cat /opt/boostline/conf/spark/spark-defaults.conf /opt/boostline/conf/spark/containers.conf
     echo "spark.driver.host $(on_spark)"
     echo "spark.authenticate.secret $BOOSTLINE_SPARK_SECRET"
+    [ -z "${BOOSTLINE_S3_REGION:-}" ] || echo "spark.hadoop.fs.s3a.endpoint.region $BOOSTLINE_S3_REGION"
     [ -z "${BOOSTLINE_S3_ENDPOINT:-}" ] || echo "spark.hadoop.fs.s3a.endpoint $BOOSTLINE_S3_ENDPOINT"
     [[ "${BOOSTLINE_S3_ENDPOINT:-}" != http:* ]] || echo "spark.hadoop.fs.s3a.connection.ssl.enabled false"
     [ -z "${BOOSTLINE_EVENT_LOG:-}" ] || printf '%s\n' \

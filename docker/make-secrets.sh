@@ -31,7 +31,8 @@ for name in ADMIN PIPELINE SERVING MLFLOW; do
   want "S3_${name}_SECRET" "$(random 30)"
 done
 
-database() { echo "postgresql+psycopg2://$1:$(value "$2")@${BOOSTLINE_DB:-postgres:5432}/$3"; }
+server=$(value BOOSTLINE_DB) # no secret: where PostgreSQL is, if it is not the stack's own
+database() { echo "postgresql+psycopg2://$1:$(value "$2")@${server:-postgres:5432}/$3"; }
 
 put postgres.env "POSTGRES_PASSWORD=$(value POSTGRES_SECRET)"
 put spark.env "BOOSTLINE_SPARK_SECRET=$(value SPARK_SECRET)"

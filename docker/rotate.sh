@@ -9,10 +9,16 @@ fernet=AIRFLOW_FERNET_SECRET
 value() { sed -n "s/^$1=//p" "$file"; }
 put() { { grep -v "^$1=" "$file" || true; [ -z "${2:-}" ] || echo "$1=$2"; } > "$file.new"; mv "$file.new" "$file"; }
 
-[ $# -gt 0 ] || { sed -n '2s/^# //p' "$0"; sed 's/=.*//' "$file" | sort; exit 2; }
+[ $# -gt 0 ] || { sed -n '2s/^# //p' "$0"; grep -oE '^[^=]+_(SECRET|KEY)=' "$file" | tr -d = | sort; exit 2; }
 for name; do
   [ -n "$(value "$name")" ] || { echo "error: $file has no $name" >&2; exit 2; }
 done
+
+database=$(value BOOSTLINE_DB)
+if [ -n "$database" ] && [[ " $* " == *" POSTGRES_SECRET "* ]]; then
+  echo "error: PostgreSQL is at $database: change the password of postgres there, then its line in $file, then make secrets" >&2
+  exit 2
+fi
 
 old=$(value $fernet)
 for name; do put "$name"; done

@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """What differs between a laptop, the compose stack and a cluster. Sizes in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="BOOSTLINE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="BOOSTLINE_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     lake: str = Field("s3://lake/boostline", description="Where everything between stages lies")
     s3_endpoint: str | None = Field(None, description="An S3-compatible server's address; none means AWS")

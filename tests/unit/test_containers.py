@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import boto3
 import pytest
 import yaml
 
 from boostline.containers import preflight
+from boostline.containers.init import make_buckets
 from boostline.containers.minio import policy
-from boostline.containers.servers import RIGHTS, write_mlflow_login, write_s3_identities
+from boostline.containers.servers import identities, write_mlflow_login, write_s3_identities
 from boostline.errors import EnvironmentUnfit
+from boostline.local.layout import S3_KEYS, Stack
 from boostline.local.places import ROOT
 
 
@@ -50,6 +55,28 @@ def test_a_deleted_secret_is_made_anew_wherever_it_is_used(tmp_path: Path) -> No
     assert {
         key: value for key, value in values(first["secrets.env"]).items() if key != "S3_PIPELINE_KEY"
     }.items() <= new.items()
+
+
+def test_a_database_elsewhere_is_kept_and_named_to_its_clients(tmp_path: Path) -> None:
+    make_secrets(tmp_path)
+    with (tmp_path / "secrets/secrets.env").open("a") as file:
+        file.write("BOOSTLINE_DB=db.example.com:6432\n")
+    made = make_secrets(tmp_path)
+    addresses = [value for name in ("airflow.env", "mlflow.env") for value in values(made[name]).values()]
+    assert sum("@db.example.com:6432/" in value for value in addresses) == 3
+    assert make_secrets(tmp_path) == made
+
+
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the compose file puts things."""
+    for name, value in {
+        "BOOSTLINE_LAKE": "s3://lake/boostline",
+        "BOOSTLINE_LOGS": "s3://logs/airflow",
+        "BOOSTLINE_EVENT_LOG": "s3a://logs/spark-events",
+        "BOOSTLINE_MLFLOW_ARTIFACTS": "s3://mlflow/artifacts",
+    }.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
@@ -115,8 +142,8 @@ def test_the_image_has_the_cpu_library_of_the_locked_xgboost() -> None:
     assert f"xgboost-cpu=={version} " in smaller
 
 
-def test_minio_s_policies_grant_what_the_rights_say() -> None:
-    assert policy(RIGHTS["SERVING"])["Statement"] == [
+def test_minio_s_policies_grant_what_the_rights_say(places: None) -> None:
+    assert policy(identities()["SERVING"])["Statement"] == [
         {
             "Effect": "Allow",
             "Action": ["s3:GetObject", "s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"],
@@ -125,7 +152,50 @@ def test_minio_s_policies_grant_what_the_rights_say() -> None:
     ]
 
 
-def test_identities_and_login_are_written_for_their_owner_only(all_secrets: dict[str, str], tmp_path: Path) -> None:
+def test_rights_follow_the_settings(places: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOOSTLINE_LAKE", "s3://team/lake")
+    monkeypatch.setenv("BOOSTLINE_LOGS", "s3://team/logs")
+    found = identities()
+    assert found["SERVING"] == ["Read:team", "List:team"]
+    assert {right.split(":")[1] for right in found["PIPELINE"]} == {"team", "logs"}
+
+
+def test_buckets_are_those_of_the_settings(places: None, s3: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = dict(zip(("S3_ADMIN_KEY", "S3_ADMIN_SECRET"), (s3.env[name] for name in S3_KEYS), strict=True))
+    settings = {"BOOSTLINE_S3_ENDPOINT": s3.s3_endpoint, "BOOSTLINE_S3_REGION": "eu-central-1", **keys}
+    for name, value in {**settings, "BOOSTLINE_LAKE": "s3://team-lake/x"}.items():
+        monkeypatch.setenv(name, value)
+    make_buckets()
+    make_buckets()
+    client = boto3.session.Session().client("s3", endpoint_url=s3.s3_endpoint, region_name="eu-central-1")
+    assert {item["Name"] for item in client.list_buckets()["Buckets"]} >= {"team-lake", "logs", "mlflow"}
+    assert client.list_objects_v2(Bucket="logs")["Contents"][0]["Key"] == "spark-events/"
+    monkeypatch.setenv("S3_ADMIN_SECRET", "wrong")
+    with pytest.raises(EnvironmentUnfit, match=r"bucket logs of S3 at http.*403.*\n.*S3_ADMIN_SECRET"):
+        make_buckets()
+    monkeypatch.setenv("BOOSTLINE_S3_ENDPOINT", "http://:8333")
+    with pytest.raises(EnvironmentUnfit, match=r"Invalid endpoint: http://:8333.*\n.*BOOSTLINE_S3_ENDPOINT"):
+        make_buckets()
+
+
+@pytest.mark.parametrize("endpoint", ["", "http://s3:8333"])
+def test_an_endpoint_reaches_every_client_and_none_means_aws(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BOOSTLINE_SPARK_SECRET", raising=False)
+    env = {**os.environ, "BOOSTLINE_S3_ENDPOINT": endpoint, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    script = (
+        "import boto3; from boostline.lake.store import Store; from boostline.settings import Settings;"
+        "from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository as Artifacts;"
+        "clients = boto3.client('s3', region_name='us-east-1'), Store(Settings())._client, Artifacts('s3://lake/x')._get_s3_client();"
+        "print({client.generate_presigned_url('get_object', {'Bucket': 'lake', 'Key': 'k'}).split('?')[0] for client in clients})"
+    )
+    command = [ROOT / "docker/entrypoint.sh", sys.executable, "-c", script]
+    said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert said.strip() == str({f"{endpoint}/lake/k" if endpoint else "https://lake.s3.amazonaws.com/k"})
+
+
+def test_identities_and_login_are_written_for_their_owner_only(
+    places: None, all_secrets: dict[str, str], tmp_path: Path
+) -> None:
     write_s3_identities(tmp_path / "s3.json")
     write_mlflow_login(tmp_path / "login.ini")
     found = json.loads((tmp_path / "s3.json").read_text())["identities"]

@@ -16,9 +16,10 @@ from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
 
-from boostline.containers.servers import BUCKETS, LOGS
+from boostline.containers.servers import ARTIFACTS, LAKE, LOGS, buckets
 from boostline.errors import EnvironmentUnfit
 from boostline.local.places import POOLS
+from boostline.settings import Settings
 
 DATABASES = {"airflow": "airflow", "mlflow": "mlflow", "mlflow_login": "mlflow"}
 """Database → the user that owns it."""
@@ -52,19 +53,46 @@ def initialise(say: Callable[[str], None]) -> None:
 
 
 def make_buckets() -> None:
-    """Have the buckets, and the folder of Spark's event logs, which Spark does not make."""
-    import boto3
+    """Have the buckets, and the folder of Spark's event logs, which Spark does not make.
 
-    client = boto3.client(
-        "s3",
-        endpoint_url=os.environ.get("BOOSTLINE_S3_ENDPOINT") or None,
-        aws_access_key_id=os.environ["S3_ADMIN_KEY"],
-        aws_secret_access_key=os.environ["S3_ADMIN_SECRET"],
-    )
-    there = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
-    for bucket in sorted(set(BUCKETS) - there):
-        client.create_bucket(Bucket=bucket)
-    client.put_object(Bucket=LOGS, Key="spark-events/", Body=b"")
+    Raises:
+        EnvironmentUnfit: The S3 server does not answer, or refuses the admin; names the bucket.
+    """
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    settings, events = Settings(), urlsplit(os.environ["BOOSTLINE_EVENT_LOG"])
+    for bucket in buckets(*LAKE, *LOGS, *ARTIFACTS):
+        try:
+            client = boto3.client(
+                "s3",
+                endpoint_url=settings.s3_endpoint,
+                region_name=settings.s3_region,
+                aws_access_key_id=os.environ["S3_ADMIN_KEY"],
+                aws_secret_access_key=os.environ["S3_ADMIN_SECRET"],
+            )
+            _make_bucket(client, bucket, settings.s3_region)
+            if bucket == events.netloc:
+                client.put_object(Bucket=bucket, Key=f"{events.path.strip('/')}/", Body=b"")
+        except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: the endpoint is no address
+            raise EnvironmentUnfit(
+                f"bucket {bucket} of S3 at {settings.s3_endpoint or 'AWS'}: {error}",
+                "Check BOOSTLINE_S3_ENDPOINT and BOOSTLINE_S3_REGION, S3_ADMIN_KEY and S3_ADMIN_SECRET in docker/secrets/secrets.env, "
+                "and on AWS that nobody else has a bucket of that name",
+            ) from error
+
+
+def _make_bucket(client: Any, bucket: str, region: str) -> None:
+    from botocore.exceptions import ClientError
+
+    try:
+        client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+        # AWS wants the region, except for its first one, where it must not be named.
+        where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        client.create_bucket(Bucket=bucket, **where)
 
 
 def make_databases(database: Any) -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 
-from boostline.containers.servers import RIGHTS
+from boostline.containers.servers import identities
 from boostline.errors import EnvironmentUnfit
 
 _ACTIONS = {
@@ -25,13 +25,14 @@ def make_users() -> None:
     Raises:
         EnvironmentUnfit: `mc` failed; names the step.
     """
-    names = {os.environ[f"S3_{name}_KEY"]: name for name in RIGHTS if name != "ADMIN"}
+    rights = {name: found for name, found in identities().items() if name != "ADMIN"}
+    names = {os.environ[f"S3_{name}_KEY"]: name for name in rights}
     for line in _mc("user", "list", "s3", "--json").splitlines():
         if (key := json.loads(line).get("accessKey")) and key not in names:
             _mc("user", "remove", "s3", key)
     for key, name in names.items():
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            file.write(json.dumps(policy(RIGHTS[name])))
+            file.write(json.dumps(policy(rights[name])))
             file.flush()
             _mc("policy", "create", "s3", name.lower(), file.name)
         _mc("user", "add", "s3", answers=f"{key}\n{os.environ[f'S3_{name}_SECRET']}\n")

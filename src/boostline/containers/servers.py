@@ -8,23 +8,34 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from boostline.local.places import write_private
 
-LAKE, LOGS, ARTIFACTS = "lake", "logs", "mlflow"
-BUCKETS = (LAKE, LOGS, ARTIFACTS)
+LAKE = ("BOOSTLINE_LAKE",)
+LOGS = ("BOOSTLINE_LOGS", "BOOSTLINE_EVENT_LOG")
+ARTIFACTS = ("BOOSTLINE_MLFLOW_ARTIFACTS",)
 _ALL = ("Read", "Write", "List", "Tagging")
-RIGHTS: dict[str, list[str]] = {
-    "ADMIN": ["Admin"],
-    "PIPELINE": [f"{right}:{bucket}" for bucket in (LAKE, LOGS) for right in _ALL],
-    "SERVING": [f"{right}:{LAKE}" for right in ("Read", "List")],
-    "MLFLOW": [f"{right}:{ARTIFACTS}" for right in _ALL],
-}
+
+
+def buckets(*settings: str) -> list[str]:
+    """The buckets of these settings' addresses, each once."""
+    return sorted({urlsplit(os.environ[name]).netloc for name in settings})
+
+
+def identities() -> dict[str, list[str]]:
+    """Who may do what on the stack's own S3 server, in SeaweedFS's words."""
+    return {
+        "ADMIN": ["Admin"],
+        "PIPELINE": [f"{right}:{bucket}" for bucket in buckets(*LAKE, *LOGS) for right in _ALL],
+        "SERVING": [f"{right}:{bucket}" for bucket in buckets(*LAKE) for right in ("Read", "List")],
+        "MLFLOW": [f"{right}:{bucket}" for bucket in buckets(*ARTIFACTS) for right in _ALL],
+    }
 
 
 def write_s3_identities(target: Path) -> None:
     """Write SeaweedFS's file of identities: https://github.com/seaweedfs/seaweedfs/wiki/Amazon-S3-API."""
-    identities: list[dict[str, Any]] = [
+    found: list[dict[str, Any]] = [
         {
             "name": name.lower(),
             "credentials": [
@@ -32,9 +43,9 @@ def write_s3_identities(target: Path) -> None:
             ],
             "actions": rights,
         }
-        for name, rights in RIGHTS.items()
+        for name, rights in identities().items()
     ]
-    write_private(target, json.dumps({"identities": identities}))
+    write_private(target, json.dumps({"identities": found}))
 
 
 def write_mlflow_login(target: Path) -> None:
