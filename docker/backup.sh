@@ -17,7 +17,7 @@ start_s3() { docker compose start $(s3_services) >/dev/null 2>&1; }
 require_own_servers() {
   local database s3
   database=$(sed -n 's/^BOOSTLINE_DB=//p' docker/secrets/secrets.env)
-  s3=$(docker compose config mlflow | sed -n 's/^ *BOOSTLINE_S3_ENDPOINT: *//p' | tr -d '"')
+  s3=$(docker compose config mlflow | sed -n 's/^ *BOOSTLINE_S3_ENDPOINT: *//p' | tr -d '"' | sort -u)
   [ -z "$database" ] || { echo "error: PostgreSQL is at $database: back it up there" >&2; exit 1; }
   [ "$s3" = http://s3:8333 ] || { echo "error: the lake is on ${s3:-AWS}: back it up there" >&2; exit 1; }
 }
