@@ -44,7 +44,7 @@ secrets: ## Generate the compose stack's secrets into docker/secrets (mode 0600)
 
 compose-up: secrets ## Build and start the compose stack; prints addresses and where the password is
 	@docker compose up --detach --build --remove-orphans || { docker compose logs --no-log-prefix preflight init 2>&1 | grep -A 1 '^error:' >&2; exit 1; }
-	@docker compose wait verify >/dev/null || { docker compose logs --no-log-prefix verify >&2; exit 1; }
+	@[ "$$(docker wait "$$(docker compose ps --all --quiet verify)")" = 0 ] || { docker compose logs --no-log-prefix verify >&2; exit 1; }
 	@docker compose logs --no-log-prefix verify | tail -n 1
 	@echo "Airflow  http://$$(docker compose port airflow-api 8080)   user admin, password in docker/secrets/airflow-password.json"
 	@echo "MLflow   http://$$(docker compose port mlflow 5000)   user admin, password: MLFLOW_ADMIN_SECRET in docker/secrets/secrets.env"

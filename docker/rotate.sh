@@ -37,5 +37,6 @@ if [ "$new" != "$old" ]; then
   docker/make-secrets.sh
   docker compose up --detach
 fi
-docker compose wait verify >/dev/null || { docker compose logs --no-log-prefix verify >&2; exit 1; }
+docker compose up --detach verify # it may have ended before the last change
+[ "$(docker wait "$(docker compose ps --all --quiet verify)")" = 0 ] || { docker compose logs --no-log-prefix verify >&2; exit 1; }
 docker compose logs --no-log-prefix verify | tail -n 1
