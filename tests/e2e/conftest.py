@@ -133,6 +133,12 @@ class World:
         return self.client.runs(dag, limit=1)[0]
 
 
+def meters_file(name: str, **changes: Any) -> str:
+    """A dataset file."""
+    values = {"margin": 0.0, "missing": "skip", "timeout": 10, "promotion": "{approval: none}"}
+    return METERS.format(name=name, **values | changes)
+
+
 def readings(day: date) -> str:
     """A day of readings, the same text for the same day; the load is no line in anything."""
     lines = ["day,meter,hour,site,temperature,load"]
@@ -165,14 +171,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     datasets = home / "datasets"
     datasets.mkdir()
     for name, changes in DATASETS.items():
-        values = {
-            "name": name,
-            "margin": 0.0,
-            "missing": "skip",
-            "timeout": 10,
-            "promotion": "{approval: none}",
-        } | changes
-        (datasets / f"{name}.yaml").write_text(METERS.format(**values))
+        (datasets / f"{name}.yaml").write_text(meters_file(name, **changes))
     with (
         mock.patch.dict(os.environ, {"BOOSTLINE_RETRY_SECONDS": "1"}),
         running_stack(home=home, ports=free_ports(), datasets=datasets) as stack,

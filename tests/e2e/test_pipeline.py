@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from boostline.errors import FailError
 from boostline.lake.arrow import read_parquet
 from boostline.lake.features import test_raw_keys as raw_keys
 from boostline.lake.manifest import Manifest, read_current
 from boostline.lake.paths import version_folder
-from tests.e2e.conftest import DAY, World, days_to, readings, wait_for
+from tests.e2e.conftest import DAY, World, days_to, meters_file, readings, wait_for
 
 
 def test_first_run_trains_gates_and_promotes(world: World, first: dict[str, object]) -> None:
@@ -209,6 +210,18 @@ def test_wrong_use_says_what_to_do(world: World) -> None:
     assert world.cli("run", "meters").code == 2
     assert "Swap them" in world.cli("backfill", "meters", "--from", "2024-05-02", "--to", "2024-05-01").err
     assert "boostline runs" in world.cli("cancel", "nothing").err
+
+
+def test_a_new_dataset_file_is_known_at_once_and_so_is_its_mending(world: World) -> None:
+    path, text = world.stack.datasets / "meters_new.yaml", meters_file("meters_new")
+    try:
+        path.write_text(text + "bogus: 1\n")
+        with pytest.raises(FailError, match="its dataset file is wrong"):
+            world.client.ready_dag("meters_new_train", unpause=False)
+        path.write_text(text)
+        world.client.ready_dag("meters_new_train", unpause=False)
+    finally:
+        path.unlink()
 
 
 def test_check_and_runs(world: World, first: dict[str, object]) -> None:

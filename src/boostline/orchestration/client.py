@@ -45,27 +45,47 @@ class AirflowClient:
         self._http.headers["Authorization"] = f"Bearer {self._json(answer)['access_token']}"
 
     def ready_dag(self, dag_id: str, *, unpause: bool = True) -> None:
-        """Make sure that a DAG is known and runs: unpause it, or wait a little until Airflow has parsed it.
+        """Make sure that a DAG is known and runs: unpause it, or have it parsed anew and wait a little for that.
 
         Raises:
             FailError: There is no such DAG, or it stands in for a broken dataset file.
         """
-        answer = Retrying(
-            retry=retry_if_result(lambda found: found is None),
-            stop=stop_after_delay(PARSED_WITHIN),
-            wait=wait_fixed(1),
-            retry_error_callback=lambda _: None,
-        )(self._get, f"/dags/{dag_id}", none_on_404=True)
+        answer = self._dag(dag_id)
+        if answer is None or _is_broken(answer):  # perhaps its dataset file is newer than what Airflow last read
+            answer = self._parsed_anew(dag_id, answer)
         if answer is None:
             raise FailError(f"Airflow has no DAG {dag_id}", f"Known: {', '.join(self.dag_ids()) or 'none'}")
-        if any(tag["name"] == "invalid" for tag in answer.get("tags", [])):
+        if _is_broken(answer):
             raise FailError(f"DAG {dag_id}: its dataset file is wrong", "Run `boostline check`")
         if answer["is_paused"] and unpause:
             self._send("PATCH", f"/dags/{dag_id}", {"is_paused": False})
 
+    def _parsed_anew(self, dag_id: str, before: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Have the DAG files parsed now, and wait for what becomes of one DAG."""
+        for token in {item["file_token"] for item in self._dags()}:
+            with self._errors():
+                # A no is none: asked for already, or no right to ask. Airflow then parses in its own time.
+                self._http.put(f"/api/v2/parseDagFile/{token}")
+        seen = before and before["last_parsed_time"]
+        found: dict[str, Any] | None = Retrying(
+            retry=retry_if_result(lambda found: found is None or found["last_parsed_time"] == seen),
+            stop=stop_after_delay(PARSED_WITHIN),
+            wait=wait_fixed(1),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )(self._dag, dag_id)
+        return found
+
+    def _dag(self, dag_id: str) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self._get(f"/dags/{dag_id}", none_on_404=True)
+        return found
+
+    def _dags(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._get("/dags", tags="boostline", limit=500)["dags"]
+        return found
+
     def dag_ids(self) -> list[str]:
         """All DAGs of this project that Airflow knows."""
-        return [item["dag_id"] for item in self._get("/dags", tags="boostline", limit=500)["dags"]]
+        return [item["dag_id"] for item in self._dags()]
 
     def trigger(self, dag_id: str, day: date, conf: dict[str, Any]) -> str:
         """Start a run of one data date and return its id."""
@@ -184,6 +204,10 @@ class AirflowClient:
             raise ServiceUnavailable(
                 f"Airflow at {self.url} does not answer: {error}", "Start it: make up, or set BOOSTLINE_AIRFLOW_URL"
             ) from error
+
+
+def _is_broken(dag: dict[str, Any]) -> bool:
+    return any(tag["name"] == "invalid" for tag in dag["tags"])
 
 
 def days_between(first: date, last: date) -> list[str]:
