@@ -11,7 +11,7 @@ put() { { grep -v "^$1=" "$file" || true; [ -z "${2:-}" ] || echo "$1=$2"; } > "
 
 [ $# -gt 0 ] || { sed -n '2s/^# //p' "$0"; grep -oE '^[^=]+_(SECRET|KEY)=' "$file" | tr -d = | sort; exit 2; }
 for name; do
-  [ -n "$(value "$name")" ] || { echo "error: $file has no $name" >&2; exit 2; }
+  [[ $name =~ _(SECRET|KEY)$ ]] && [ -n "$(value "$name")" ] || { echo "error: $file has no secret $name" >&2; exit 2; }
 done
 
 database=$(value BOOSTLINE_DB)

@@ -57,6 +57,20 @@ def test_a_deleted_secret_is_made_anew_wherever_it_is_used(tmp_path: Path) -> No
     }.items() <= new.items()
 
 
+def test_only_secrets_are_rotated(tmp_path: Path) -> None:
+    folder = tmp_path / "docker"
+    folder.mkdir()
+    shutil.copy(ROOT / "docker/rotate.sh", folder)
+    make_secrets(folder)
+    file = folder / "secrets/secrets.env"
+    file.write_text(file.read_text() + "BOOSTLINE_DB=postgresql://db:5432\n")
+    before = file.read_text()
+    for name in ("BOOSTLINE_DB", "NO_SECRET"):
+        done = subprocess.run([folder / "rotate.sh", name], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (2, f"error: docker/secrets/secrets.env has no secret {name}\n")
+    assert file.read_text() == before
+
+
 def test_a_database_elsewhere_is_kept_and_named_to_its_clients(tmp_path: Path) -> None:
     make_secrets(tmp_path)
     with (tmp_path / "secrets/secrets.env").open("a") as file:
