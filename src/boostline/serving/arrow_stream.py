@@ -11,7 +11,7 @@ from boostline.serving.refusal import Refused
 _RECORD_BATCH, _DICTIONARY_BATCH = "record batch", "dictionary"
 
 
-def read_stream(body: bytes, names: Iterable[str], max_rows: int) -> Any:
+def read_stream(body: bytes | bytearray, names: Iterable[str], max_rows: int) -> Any:
     """The named columns of an Arrow IPC stream, those that are there.
 
     Args:
@@ -51,7 +51,7 @@ def read_stream(body: bytes, names: Iterable[str], max_rows: int) -> Any:
         raise Refused(400, f"the body is not an Arrow stream: {text}", remedy) from error
 
 
-def _is_compressed(body: bytes) -> bool:
+def _is_compressed(body: bytes | bytearray) -> bool:
     """Whether a batch of the stream is compressed; PyArrow decompresses while it reads, and does not tell before."""
     import pyarrow as pa
 

@@ -25,7 +25,7 @@ _NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SHAPE = 'Send {"records": [{"COLUMN": value, …}, …]} or {"columns": {"COLUMN": [value, …], …}}'
 
 
-def read_rows(media_type: str, body: bytes, contract: Contract, max_rows: int) -> Any:
+def read_rows(media_type: str, body: bytes | bytearray, contract: Contract, max_rows: int) -> Any:
     """The rows of a request, as the contract has them.
 
     Args:
@@ -49,7 +49,7 @@ def read_rows(media_type: str, body: bytes, contract: Contract, max_rows: int) -
     return pa.table({name: fit_column(name, columns[name], contract[name].type) for name in contract})
 
 
-def few_records(body: bytes, most: int) -> list[Any] | None:
+def few_records(body: bytes | bytearray, most: int) -> list[Any] | None:
     """The rows of a JSON body of records, as they are, where there are few. Whether they fit is not checked."""
     try:
         data = msgspec.json.decode(body)
@@ -60,7 +60,7 @@ def few_records(body: bytes, most: int) -> list[Any] | None:
     return records if few else None
 
 
-def _from_json(body: bytes, contract: Contract, max_rows: int) -> tuple[Mapping[str, Any], int]:
+def _from_json(body: bytes | bytearray, contract: Contract, max_rows: int) -> tuple[Mapping[str, Any], int]:
     try:
         found = _decoder(tuple(contract)).decode(body)
     except msgspec.ValidationError as error:
@@ -91,7 +91,7 @@ def _decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(msgspec.defstruct("Body", [records, columns], gc=False))
 
 
-def _why_not(body: bytes, contract: Contract, why: str) -> Refused:
+def _why_not(body: bytes | bytearray, contract: Contract, why: str) -> Refused:
     """What is wrong with a body whose JSON does not fit, found at leisure."""
     try:
         data = msgspec.json.decode(body)
@@ -171,7 +171,7 @@ def _pieces(name: str, values: Sequence[Any]) -> list[Any]:
     return [pa.array([value if type(value) is kind else None for value in values]) for kind in kinds]
 
 
-def _from_csv(body: bytes, contract: Contract, max_rows: int) -> tuple[Mapping[str, Any], int]:
+def _from_csv(body: bytes | bytearray, contract: Contract, max_rows: int) -> tuple[Mapping[str, Any], int]:
     import pyarrow as pa
     from pyarrow import csv
 
@@ -196,7 +196,7 @@ def _from_csv(body: bytes, contract: Contract, max_rows: int) -> tuple[Mapping[s
     return _table_columns(table, contract, max_rows)
 
 
-def _from_arrow(body: bytes, contract: Contract, max_rows: int) -> tuple[Mapping[str, Any], int]:
+def _from_arrow(body: bytes | bytearray, contract: Contract, max_rows: int) -> tuple[Mapping[str, Any], int]:
     return _table_columns(read_stream(body, contract, max_rows), contract, max_rows)
 
 
@@ -209,7 +209,7 @@ def _table_columns(table: Any, contract: Contract, max_rows: int) -> tuple[Mappi
     return {name: table.column(name) for name in contract}, table.num_rows
 
 
-_READERS: dict[str, Callable[[bytes, Contract, int], tuple[Mapping[str, Any], int]]] = {
+_READERS: dict[str, Callable[[bytes | bytearray, Contract, int], tuple[Mapping[str, Any], int]]] = {
     JSON: _from_json,
     CSV: _from_csv,
     ARROW: _from_arrow,

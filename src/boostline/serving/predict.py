@@ -74,7 +74,7 @@ class _Scored:
     content: bytes
 
 
-def _score_few(served: Served, ask: Wanted, body: bytes, limit: int) -> _Scored | None:
+def _score_few(served: Served, ask: Wanted, body: bytearray, limit: int) -> _Scored | None:
     """A few plain JSON rows at once, on the event loop; none where they are more, or ask for more."""
     if len(body) > SMALL_BODY or ask != PLAIN:
         return None
@@ -86,7 +86,7 @@ def _score_few(served: Served, ask: Wanted, body: bytes, limit: int) -> _Scored 
     return _Scored(answer, write_few(answer, served.head))
 
 
-async def _in_time(workers: Workers, served: Served, ask: Wanted, body: bytes, settings: ServeSettings) -> _Scored:
+async def _in_time(workers: Workers, served: Served, ask: Wanted, body: bytearray, settings: ServeSettings) -> _Scored:
     """Score a request, at once where it is a plain one of a few rows, else in its turn and for a bounded time."""
     limit = settings.max_explain_rows if ask.explain else settings.max_rows
     if scored := _score_few(served, ask, body, limit):
@@ -100,7 +100,7 @@ async def _in_time(workers: Workers, served: Served, ask: Wanted, body: bytes, s
         raise Refused(503, text, "Send fewer rows in a request") from None
 
 
-async def _score(workers: Workers, served: Served, ask: Wanted, body: bytes, limit: int) -> _Scored:
+async def _score(workers: Workers, served: Served, ask: Wanted, body: bytearray, limit: int) -> _Scored:
     model, small = served.model, len(body) <= SMALL_BODY
     arguments = (ask.body_type, body, model.transform.columns, limit)
     rows = read_rows(*arguments) if small else await workers.run(read_rows, *arguments)

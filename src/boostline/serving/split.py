@@ -39,7 +39,7 @@ class Seen:
 
     challenger: Served
     media_type: str
-    body: bytes
+    body: bytearray
     answer: Any
     """`Model.answer` or `Model.answer_coded` of the model that answered."""
     request: str

@@ -53,7 +53,7 @@ def add_openscoring(app: FastAPI, evaluator: Evaluator, settings: ServeSettings)
         with evaluator.workers.holding() as hold:
             body = await read_body(request, settings, hold)
             with evaluator.workers.admitted():
-                yield body
+                yield bytes(body)
 
     _add_models(app, evaluator, body_of)
     _add_evaluations(app, evaluator, body_of, settings.max_rows)
