@@ -43,7 +43,7 @@ secrets: ## Generate the compose stack's secrets into docker/secrets (mode 0600)
 	@docker/make-secrets.sh
 
 compose-up: secrets ## Build and start the compose stack; prints addresses and where the password is
-	@docker compose up --detach --build --remove-orphans || { docker compose logs --no-log-prefix preflight init 2>&1 | grep -A 1 '^error:' >&2; exit 1; }
+	@docker/up.sh --build --remove-orphans || { docker compose logs --no-log-prefix preflight init 2>&1 | grep -A 1 '^error:' >&2; exit 1; }
 	@[ "$$(docker wait "$$(docker compose ps --all --quiet verify)")" = 0 ] || { docker compose logs --no-log-prefix verify >&2; exit 1; }
 	@docker compose logs --no-log-prefix verify | tail -n 1
 	@echo "Airflow  http://$$(docker compose port airflow-api 8080)   user admin, password in docker/secrets/airflow-password.json"
@@ -78,11 +78,12 @@ fuzz: $(STAMP) ## Send 10,000 hostile bodies to the REST service
 test-compose: $(STAMP) ## Bring the compose stack up from nothing and use it; skipped where there is no Docker
 	$(BIN)/python -m pytest tests/compose/test_stack.py tests/compose/test_serving.py tests/compose/test_faults.py -m "not slow"
 
-test-compose-faults: $(STAMP) ## What takes longer: each server killed under a job, published figures, an upgrade, MinIO, servers elsewhere, a bare machine
+test-compose-faults: $(STAMP) ## What takes longer: each server killed under a job, published figures, upgrade, MinIO, servers elsewhere, rotation, backup, a bare machine
 	$(BIN)/python -m pytest tests/compose/test_faults.py tests/compose/test_published.py
 	$(BIN)/python -m pytest tests/compose/test_upgrade.py
 	$(BIN)/python -m pytest tests/compose/test_minio.py
 	$(BIN)/python -m pytest tests/compose/test_elsewhere.py
+	$(BIN)/python -m pytest tests/compose/test_keeping.py
 	$(BIN)/python -m pytest tests/compose/test_bare_machine.py
 
 lock: $(STAMP) ## Compile the locks: requirements.txt for the image, requirements-dev.txt with the tools beside it

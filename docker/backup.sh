@@ -11,7 +11,8 @@ databases=(airflow mlflow mlflow_login)
 # Lines of services; the last one has the files: s3-store, or MinIO's s3.
 s3_services() { docker compose config --services | grep -xE 's3|s3-store' | sort; }
 s3_files() { docker compose run --rm -T --no-deps --entrypoint "" "$(s3_services | tail -n 1)" "$@"; }
-start_s3() { docker compose start $(s3_services) >/dev/null 2>&1; }
+# Those very containers: Compose would start what they depend on, and `preflight` ends where the checkout is newer.
+s3_containers() { for service in $(s3_services | tac); do docker compose ps --all --quiet "$service"; done; }
 
 # Servers elsewhere have means of their own; a copy of the stack's idle ones would only look like a backup.
 require_own_servers() {
@@ -22,15 +23,24 @@ require_own_servers() {
   [ "$s3" = http://s3:8333 ] || { echo "error: the lake is on ${s3:-AWS}: back it up there" >&2; exit 1; }
 }
 
+end_backup() {
+  rm -rf "$part"
+  [ -z "$stopped" ] || docker start $stopped >/dev/null || echo "error: S3 is down. Start it with: make compose-up" >&2
+}
+
+# All of it under another name first, so that what has the name is whole.
 backup() {
   [ ! -e "$1" ] || { echo "error: $1 exists; name a new folder" >&2; exit 1; }
-  mkdir -p "$1"
+  mkdir -p "$(dirname "$1")"
+  part=$(mktemp -d "$1.XXXXXX") stopped=
+  trap end_backup EXIT
   for database in "${databases[@]}"; do
-    docker compose exec -T postgres pg_dump -U postgres -Fc "$database" > "$1/$database.dump"
+    docker compose exec -T postgres pg_dump -U postgres -Fc "$database" > "$part/$database.dump"
   done
-  trap start_s3 EXIT
+  stopped=$(s3_containers)
   docker compose stop $(s3_services) >/dev/null 2>&1
-  s3_files tar -C /var/lib/boostline/s3 -cf - . > "$1/s3.tar"
+  s3_files tar -C /var/lib/boostline/s3 -cf - . > "$part/s3.tar"
+  mv "$part" "$1"
   echo "Wrote $(du -sh "$1" | cut -f1) to $1. Keep docker/secrets/secrets.env with it, elsewhere"
 }
 
@@ -38,7 +48,9 @@ restore() {
   for file in "${databases[@]/%/.dump}" s3.tar; do
     [ -s "$1/$file" ] || { echo "error: $1/$file is missing: $1 is no whole backup" >&2; exit 1; }
   done
-  docker compose stop airflow-scheduler airflow-triggerer airflow-dags airflow-api mlflow $(s3_services) >/dev/null 2>&1
+  local stream # it would go on from a checkpoint that is replaced under it
+  stream=$(docker compose --profile stream ps --services | grep -x stream || true)
+  docker compose stop $stream airflow-scheduler airflow-triggerer airflow-dags airflow-api mlflow $(s3_services) >/dev/null 2>&1
   for database in "${databases[@]}"; do
     # The whole database anew: tables of later migrations go with it.
     docker compose exec -T postgres pg_restore -U postgres --clean --create --if-exists --exit-on-error -d postgres < "$1/$database.dump"
@@ -46,7 +58,7 @@ restore() {
   # The databases' passwords are the backup's; without its stamp `init` sets those of now.
   docker compose exec -T postgres psql -q -U postgres -c 'DROP TABLE IF EXISTS boostline_init'
   s3_files sh -c 'find /var/lib/boostline/s3 -mindepth 1 -delete && tar -C /var/lib/boostline/s3 -xf -' < "$1/s3.tar"
-  docker compose up --detach
+  docker/up.sh $stream
   echo "Restored $1"
 }
 

@@ -47,9 +47,9 @@ case "${1:-}" in
     exec weed s3 -filer=s3-store:8888 -ip.bind=0.0.0.0 -port=8333 -config="$run/s3.json" -iam=false -autoCreateBucket=false ;;
   serving)
     # TOKEN_BILLING_SECRET=… is the token of the caller `billing`.
-    while IFS='=' read -r name token; do
-      name=${name#TOKEN_} name=${name%_SECRET}
-      echo "${name,,} $token"
+    while read -r line; do
+      name=${line%%=*} name=${name#TOKEN_} name=${name%_SECRET}
+      echo "${name,,} ${line#*=}"
     done < <(env | grep '^TOKEN_.*_SECRET=') > "$run/tokens"
     exec boostline serve ;;
   mlflow)

@@ -2,7 +2,7 @@
 # make-secrets.sh: random secrets for the compose stack, in docker/secrets/ (mode 0600). What is there is kept.
 #
 # secrets.env is the source; the other files are made from it, one for each kind of process, so that none gets more than
-# it needs. To change a secret: delete its line in secrets.env, run this again, then `docker compose up -d`.
+# it needs. To change a secret: docker/rotate.sh.
 set -euo pipefail
 umask 077
 cd "$(dirname "$0")"
@@ -19,6 +19,11 @@ want() {
   echo "made $1"
 }
 put() { printf '%s\n' "${@:2}" > "$1.new"; mv "$1.new" "$1"; }
+
+# Values of one's own: Compose would take `$` and quotes for its own, and a database's password is part of an address.
+odd=$(grep -vE '^(#.*|[A-Za-z0-9_]+=[A-Za-z0-9._~+/=,:-]*)?$' secrets.env || true)
+odd+=$(grep -E '^(AIRFLOW|MLFLOW)_DB_SECRET=.*[^A-Za-z0-9._~-]' secrets.env || true)
+[ -z "$odd" ] || { echo "error: docker/secrets/secrets.env: ${odd%%=*} has a character that is none of A-Z a-z 0-9 . _ ~ - (but in *_DB_SECRET: + / = , : too)" >&2; exit 1; }
 
 for name in POSTGRES AIRFLOW_DB MLFLOW_DB AIRFLOW_API AIRFLOW_JWT SPARK MLFLOW_SESSION MLFLOW_ADMIN MLFLOW_PIPELINE MLFLOW_READER; do
   want "${name}_SECRET" "$(random 32)"

@@ -131,3 +131,12 @@ def test_a_backup_of_the_idle_servers_is_refused(elsewhere: Cluster, host: str, 
     done = subprocess.run(backup, env=elsewhere.env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, f"error: PostgreSQL is at {host}:5432: back it up there\n")
     assert not (tmp_path / "backup").exists()
+
+
+def test_keys_that_were_made_elsewhere_are_not_thrown_away(elsewhere: Cluster, host: str) -> None:
+    before = secrets()
+    rotate = [ROOT / "docker/rotate.sh", "S3_PIPELINE_SECRET"]
+    done = subprocess.run(rotate, env=elsewhere.env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: the lake is on http://{host}:8333: make new keys there")
+    assert secrets() == before

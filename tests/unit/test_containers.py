@@ -71,6 +71,31 @@ def test_only_secrets_are_rotated(tmp_path: Path) -> None:
     assert file.read_text() == before
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "POSTGRES_SECRET=pa$word",
+        "TOKEN_X_SECRET=a b",
+        'SPARK_SECRET="q"',
+        "MLFLOW_DB_SECRET=a@b",
+        "AIRFLOW_DB_SECRET=a/b",
+    ],
+)
+def test_a_secret_of_ones_own_that_would_be_changed_on_the_way_is_refused(tmp_path: Path, line: str) -> None:
+    first = make_secrets(tmp_path)
+    name = line.partition("=")[0]
+    kept = [kept for kept in first["secrets.env"].splitlines() if not kept.startswith(f"{name}=")]
+    (tmp_path / "secrets/secrets.env").write_text("\n".join([*kept, line]) + "\n")
+    script = tmp_path / "make-secrets.sh"
+    done = subprocess.run([script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"secrets.env: {name} has a character" in done.stderr
+    assert line.partition("=")[2] not in done.stderr
+    assert {file: (tmp_path / "secrets" / file).read_text() for file in first if file != "secrets.env"} == {
+        file: text for file, text in first.items() if file != "secrets.env"
+    }
+
+
 def test_a_database_elsewhere_is_kept_and_named_to_its_clients(tmp_path: Path) -> None:
     make_secrets(tmp_path)
     with (tmp_path / "secrets/secrets.env").open("a") as file:

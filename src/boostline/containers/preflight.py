@@ -26,7 +26,7 @@ CODE = (
 """Of a checkout, what the image is made of."""
 
 NEEDED_GIB = 7.0
-"""The idle stack takes 3 GiB; a run adds a driver, two executors and a training task."""
+"""The idle stack takes 2 GiB; a run adds a driver, two executors and a training task."""
 
 SECRETS = (
     "POSTGRES_SECRET",
