@@ -100,6 +100,20 @@ def test_a_tokens_file_that_is_not_fit_is_refused(tmp_path, text, mode, message)
     assert ANN not in str(caught.value)
 
 
+def test_a_name_may_have_two_tokens_while_it_changes_them(tmp_path):
+    check = token_check(write(tmp_path / "tokens", f"ann {ANN}\nann {EVE}\nbob {BOB}\n"))
+    assert [check(f"Bearer {token}") for token in (ANN, EVE, BOB)] == ["ann", "ann", "bob"]
+
+
+def test_a_file_that_others_could_read_counts_once_its_mode_is_right(tmp_path):
+    path = write(tmp_path / "tokens", f"ann {ANN}\n")
+    check = token_check(path)
+    write(path, f"ann {EVE}\n", 0o644)
+    assert check(f"Bearer {ANN}") == "ann"
+    path.chmod(0o600)
+    assert check(f"Bearer {EVE}") == "ann"
+
+
 def test_a_token_beyond_ascii_is_just_not_valid(tokens):
     check = token_check(tokens)
     for header in ("Bearer \xe4\xf6", "Bearer", "", None, "Bearer  ", "bearer\t" + ANN):

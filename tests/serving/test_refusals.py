@@ -6,11 +6,16 @@ import http.client
 import io
 import json
 import socket
+import tracemalloc
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from boostline.serving.bodies import ARROW, CSV
+from boostline.serving.bodies import ARROW, CSV, JSON, read_rows
+from boostline.serving.fit import Limits
+from boostline.serving.refusal import Refused
+from boostline.transform import RawColumn
 from tests.serving.conftest import raw_rows, serving
 
 ROW = {"city": "Rome", "floors": 2, "built": "2020-01-05", "size": 80.5, "age": 3}
@@ -56,12 +61,13 @@ def column(name, value):
         (b"", 400, "the body is not JSON"),
         (b"{", 400, "the body is not JSON"),
         (b"\xff\xfe", 400, "the body is not JSON"),
-        (b'{"records": [' + b"[" * 100_000, 400, "recursion depth"),
+        (b'{"records": [' + b"[" * 100_000, 422, "row 1 is not an object"),
+        (b'{"junk": [' + b"[" * 100_000, 400, "recursion depth"),
         (b'{"records": [{"size": NaN}]}', 400, "It has no NaN and no Infinity: a missing number is null"),
         (b'{"records": [{"size": -Infinity}]}', 400, "It has no NaN and no Infinity: a missing number is null"),
         (b'{"records": [{"city": "\\ud800"}]}', 400, "the body is not JSON"),
         (b'{"records": [{"size": 1e400}]}', 400, "the body is not JSON: Number out of range"),
-        (b'{"records": 7, "records": []}', 422, "Expected"),
+        (b'{"records": 7, "records": []}', 422, "`records` is not a list"),
         ([ROW], 422, "is not an object with either `records` or `columns`"),
         ({}, 422, "is not an object with either `records` or `columns`"),
         ({"records": [], "columns": {}}, 422, "is not an object with either `records` or `columns`"),
@@ -71,6 +77,7 @@ def column(name, value):
         ({"columns": []}, 422, "`columns` is not an object"),
         ({"columns": {"city": []}}, 422, "the request lacks the columns floors, built, size, age"),
         ({"columns": dict.fromkeys(ROW, 3)}, 422, "column city is not a list"),
+        ({"columns": {key: [1, 2, []] for key in ROW}}, 422, "row 3, column city: a list or an object is no value"),
         ({"columns": {key: [None] for key in ROW} | {"age": []}}, 422, "column age has 0 rows, column city has 1"),
         (column("size", "big"), 422, "row 7, column size: 'big' is no double"),
         (column("size", True), 422, "row 7, column size: bool is no double"),
@@ -119,6 +126,42 @@ def test_csv_that_does_not_fit(server, body, status, text):
     assert answer.status_code == status and text in answer.json()["error"], answer.text
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"columns": {"city": ["Rome"], "junk": [%s]}}',
+        b'{"columns": {"city": [%s]}}',
+        b'{"records": [{"city": "Rome", "junk": [%s]}]}',
+        b'{"records": [{"city": [%s]}]}',
+        b'{"records": [{"junk": [%s]}]}',
+    ],
+)
+def test_json_that_no_column_needs_takes_no_memory(body):
+    body %= b"{}," * 200_000 + b"{}"
+    tracemalloc.start()
+    try:
+        read_rows(JSON, body, {"city": RawColumn(type="string", clean=())}, Limits(10, 10**6))
+    except Refused as refused:
+        assert refused.status == 422
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(body)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_csv_of_one_column_keeps_its_missing_rows(end):
+    def read(*lines):
+        body = end.join(["n", *lines]).encode()
+        table = read_rows(CSV, body, {"n": RawColumn(type="double", clean=())}, Limits(10, 1000))
+        return table.column("n").to_pylist()
+
+    assert read("1", "", "NA", "4") == read("1", "", "NA", "4", "") == [1, None, None, 4]
+    assert read("1", "", "") == [1, None]
+    assert read("") == []
+    two = f"n,more{end}1,2{end}{end}".encode()
+    assert read_rows(CSV, two, {"n": RawColumn(type="double", clean=())}, Limits(10, 1000)).num_rows == 1
+
+
 def test_csv_without_a_value_is_missing(server):
     found = post(server, b"city,floors,built,size,age\nRome,,NA,,1\n,2,2020-01-05,80.5,3\n", CSV)
     nulls = [{"city": "Rome", "floors": None, "built": None, "size": None, "age": 1}, ROW | {"city": None}]
@@ -165,11 +208,45 @@ def test_arrow_types_that_people_send(server):
     table = raw_rows("regression", 50)
     expected = post(server, stream(table), ARROW).json()
     index = table.column_names.index("city")
-    for kind in (pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())):
-        city = table.column("city").combine_chunks().cast(kind)
+    plain = table.column("city").combine_chunks()
+    coded = plain.dictionary_encode()
+    # What Polars writes for its categories.
+    views = pa.DictionaryArray.from_arrays(coded.indices, coded.dictionary.cast(pa.string_view()))
+    for city in (plain.cast(pa.large_string()), plain.cast(pa.string_view()), coded, views):
         assert post(server, stream(table.set_column(index, "city", city)), ARROW).json() == expected
     small = table.set_column(table.column_names.index("floors"), "floors", table.column("floors").cast(pa.int8()))
     assert post(server, stream(small), ARROW).json() == expected
+
+
+def test_arrow_texts_that_are_many_times_their_body_are_refused(server):
+    long, rows = pa.array(["a" * 10_000]), 10_000
+    view = long.cast(pa.string_view())
+    first = pa.array(np.zeros(rows, np.int8))
+    many = pa.Array.from_buffers(
+        pa.string_view(), rows, [None, pa.py_buffer(view.buffers()[1].to_pybytes() * rows), view.buffers()[2]]
+    )
+    for city in (
+        pa.DictionaryArray.from_arrays(first, long),
+        pa.DictionaryArray.from_arrays(first, view),
+        many,
+        pa.DictionaryArray.from_arrays(pa.array(np.arange(rows, dtype=np.int16)), many),
+    ):
+        answer = post(server, stream(pa.table({"city": city})), ARROW)
+        assert answer.status_code == 413 and "more than 2,000,000 bytes" in answer.json()["error"], answer.text
+    # One large dictionary that each of many batches would be checked with.
+    batch = pa.record_batch({"city": pa.DictionaryArray.from_arrays(first[:1], pa.array(["a" * 1_000_000]))})
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        for _ in range(100):
+            writer.write_batch(batch)
+    assert post(server, sink.getvalue(), ARROW).status_code == 413
+
+
+@pytest.mark.parametrize("kind", [pa.null(), pa.bool_(), pa.list_(pa.int8()), pa.dictionary(pa.int8(), pa.binary())])
+def test_an_arrow_column_without_a_value_is_missing_whatever_its_type(server, kind):
+    columns = {name: pa.nulls(2, kind) for name in ROW}
+    found = post(server, stream(pa.table(columns)), ARROW)
+    assert found.json() == server.predict("regression", [dict.fromkeys(ROW)] * 2).json()
 
 
 def test_other_media_types_and_encodings_are_refused(server):

@@ -55,6 +55,7 @@ def test_without_a_key_the_request_id_decides_and_the_log_has_the_version(shared
     for request, version in found.items():
         line = shared.line(request)
         assert (line["version"], line["alias"]) == (version, {"1": "champion", "2": "challenger"}[version])
+        assert line["date"] == {"1": "2020-03-30", "2": "2020-03-31"}[version]
     assert shared.model("regression")["challenger"] == "2"
 
 
@@ -69,7 +70,7 @@ def test_the_shadow_is_scored_and_logged_and_never_answered(shadowed, world):
     assert shadowed.metric("boostline_prediction_bucket", role="answered", version="2", le="+Inf") == 0
     (line,) = wait_for("its line", lambda: [line for line in shadowed.lines() if line["message"] == "shadow"], 10)
     assert line["request"] == "watched" and line["version"] == "2" and line["rows"] == 200
-    assert line["mean_difference"] > 0
+    assert line["date"] == "2020-03-31" and line["mean_difference"] > 0
     assert shadowed.metric("boostline_shadow_difference_total") == pytest.approx(
         200 * line["mean_difference"], rel=0.01
     )

@@ -68,6 +68,25 @@ def test_scoring_that_takes_too_long_is_given_up(served):
     assert answer.status_code == 503 and "took longer than 0.001 s" in answer.json()["error"]
 
 
+def test_a_slow_body_leaves_less_time_for_the_scoring(served):
+    """0.6 of one second for the body, and as much for the scoring."""
+    slow = replace(served, model=SimpleNamespace(**vars(served.model), answer=lambda *_: time.sleep(0.6)))
+    picture = Picture(("binary",), {("binary", "champion"): slow}, registry="ok")
+    app = create_app(SimpleNamespace(current=picture), ServeSettings(timeout_seconds=1), None)
+
+    async def body():
+        await asyncio.sleep(0.6)
+        yield json.dumps({"columns": raw_rows("binary", 20).to_pydict()}, default=str).encode()
+
+    async def ask():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+            headers = {"Content-Type": "application/json"}
+            return await client.post("/v1/models/binary:predict", content=body(), headers=headers)
+
+    answer = asyncio.run(ask())
+    assert answer.status_code == 503 and "took longer than 1 s" in answer.json()["error"]
+
+
 def test_a_failure_is_told_without_its_reason_and_the_next_request_is_served(served):
     broken = replace(served, model=replace(served.model, booster=None))
     (answer,) = answers(broken, ServeSettings(), 1)

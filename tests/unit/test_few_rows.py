@@ -108,3 +108,12 @@ def test_what_is_remembered_has_a_bound(monkeypatch):
     for number in range(10):
         assert coder.code([row | {"site": f"x{number}y"}]) is not None
     assert max(len(remembered) for *_, remembered in coder._others) <= 3
+
+
+def test_a_long_text_is_coded_and_not_remembered():
+    coder = FewRows(TRANSFORM)
+    row = {"floors": 1, "power": 1.0, "load": 1, "open": True, "day": None, "at": None, "site": "a" + "7" * 300}
+    for _ in range(2):
+        np.testing.assert_array_equal(coder.code([row]), as_table([row]))
+    remembered = {name: kept for _, name, _, kept in coder._others}
+    assert not remembered["site"] and not remembered["pair"] and remembered["floors"]

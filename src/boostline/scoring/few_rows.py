@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 REMEMBERED = 20_000
 """Values by feature; beyond that all of the feature's are forgotten."""
+LONGEST = 256
+"""Characters of texts together that are remembered: longer ones would fill the memory, and hardly come again."""
 EXACT = 2**53
 """Whole numbers up to here are the same as double."""
 _NATURAL: dict[str, tuple[type, ...]] = {
@@ -94,9 +96,8 @@ class FewRows:
                 if code is None:
                     if not self._natural(columns, values):
                         return False
-                    if len(remembered) >= REMEMBERED:
-                        remembered.clear()
-                    code = remembered[key] = self._ask(name, columns, values)
+                    code = self._ask(name, columns, values)
+                    self._remember(remembered, key, code)
                 into[place] = code
         except (
             KeyError,
@@ -106,6 +107,14 @@ class FewRows:
         ):  # a list is no key; a number may be too large for Arrow
             return False
         return True
+
+    @staticmethod
+    def _remember(remembered: dict[tuple[Any, ...], float], key: tuple[Any, ...], code: float) -> None:
+        if sum(len(value) for value in key if type(value) is str) > LONGEST:
+            return
+        if len(remembered) >= REMEMBERED:
+            remembered.clear()
+        remembered[key] = code
 
     def _natural(self, columns: tuple[str, ...], values: tuple[Any, ...]) -> bool:
         kinds = self._transform.columns

@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from boostline.errors import BoostlineError, EnvironmentUnfit
@@ -36,8 +36,9 @@ def check_exposure(settings: ServeSettings) -> None:
 def token_check(path: Path) -> Callable[[str | None], str]:
     """What tells the caller's name from an Authorization header.
 
-    The file is read again when it changes, so tokens are rotated by replacing it: add the new one, give it out, remove
-    the old one. A changed file that cannot be used leaves the tokens as they were, and says so in the log.
+    The file is read again when it changes, so tokens are rotated by replacing it: add the new one in a line of its own
+    with the same name, give it out, remove the old one. A changed file that cannot be used leaves the tokens as they
+    were, and says so in the log.
 
     Args:
         path: Lines of `NAME TOKEN`; empty ones and those with # do not count.
@@ -62,7 +63,7 @@ def token_check(path: Path) -> Callable[[str | None], str]:
                 log.error("the tokens stay as they were: %s", error.message)
         scheme, _, sent = (header or "").partition(" ")
         # All of them are compared, each in constant time: how long it takes tells nothing.
-        found = [name for name, token in tokens.items() if hmac.compare_digest(token, sent.strip().encode())]
+        found = [name for name, token in tokens if hmac.compare_digest(token, sent.strip().encode())]
         if scheme.lower() == "bearer" and found:
             return found[0]
         message = "the token is not valid" if sent else "there is no token"
@@ -71,8 +72,8 @@ def token_check(path: Path) -> Callable[[str | None], str]:
     return check
 
 
-def read_tokens(path: Path) -> Mapping[str, bytes]:
-    """Name → token.
+def read_tokens(path: Path) -> list[tuple[str, bytes]]:
+    """Names and tokens; a name may have several, as while its token is rotated.
 
     Raises:
         EnvironmentUnfit: The file is missing, empty, broken or readable by others.
@@ -84,7 +85,7 @@ def read_tokens(path: Path) -> Mapping[str, bytes]:
         raise EnvironmentUnfit(f"the tokens file {path} cannot be read: {error}", _REMEDY) from error
     if mode & 0o077:
         raise EnvironmentUnfit(f"the tokens file {path} has mode {mode:04o}: others may read it", f"chmod 600 {path}")
-    tokens: dict[str, bytes] = {}
+    tokens: list[tuple[str, bytes]] = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -92,19 +93,19 @@ def read_tokens(path: Path) -> Mapping[str, bytes]:
         token = token.strip()
         if not name.isprintable() or len(token) < SHORTEST_TOKEN or " " in token:
             raise EnvironmentUnfit(f"line {number} of the tokens file {path} is not a name and a token", _REMEDY)
-        tokens[name] = token.encode()
+        tokens.append((name, token.encode()))
     if not tokens:
         raise EnvironmentUnfit(f"the tokens file {path} holds no token", _REMEDY)
     return tokens
 
 
-def _state(path: Path) -> tuple[int, int, int] | None:
-    """What changes when the file does."""
+def _state(path: Path) -> tuple[int, int, int, int] | None:
+    """What changes when the file does, its mode included."""
     try:
         found = os.stat(path)  # noqa: PTH116 (once per request: three times as fast as Path.stat)
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
 def _is_loopback(host: str) -> bool:

@@ -37,6 +37,7 @@ class Note:
     route: str = "other"
     dataset: str = ""
     version: str = ""
+    date: str = ""
     alias: str = ""
     model: str = ""
     rows: int = 0

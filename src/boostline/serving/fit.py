@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from boostline.errors import DataInvalid
 from boostline.serving.refusal import Refused
 from boostline.transform import RawColumn, arrow_type, cast_column
 
 Contract = Mapping[str, RawColumn]
+
+
+class Limits(NamedTuple):
+    """How much one request may hold."""
+
+    rows: int
+    size: int
+    """In bytes, of what the body decodes to."""
 
 
 def fit_column(name: str, values: Any, kind: str) -> Any:
@@ -30,13 +38,18 @@ def fit_column(name: str, values: Any, kind: str) -> Any:
         return pc.coalesce(*[fit_column(name, piece, kind) for piece in values])
     if values.type == arrow_type(kind):
         return values
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    if pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type):
-        values = values.cast(pa.string())
-    if not _may_fit(values.type, kind):
+    if values.null_count == len(values):
+        return pa.nulls(len(values), arrow_type(kind))
+    coded = pa.types.is_dictionary(values.type)
+    found = values.type.value_type if coded else values.type
+    if not _may_fit(found, kind):
         row = pc.index(pc.is_valid(values), True).as_py() + 1
-        raise Refused(422, f"row {row}, column {name}: {values.type} is no {kind}", f"Send {name} as {kind}")
+        raise Refused(422, f"row {row}, column {name}: {found} is no {kind}", f"Send {name} as {kind}")
+    plain = pa.string() if is_text(found) else found
+    if coded:  # by chunk: Arrow's own cast knows no dictionary of string views
+        values = pa.chunked_array([part.dictionary.cast(plain).take(part.indices) for part in values.chunks], plain)
+    elif values.type != plain:
+        values = values.cast(plain)
     try:
         return cast_column(name, values, kind)
     except DataInvalid:
@@ -46,11 +59,18 @@ def fit_column(name: str, values: Any, kind: str) -> Any:
         raise Refused(422, f"row {row + 1}, column {name}: {shown} is no {kind}", f"Send {name} as {kind}") from None
 
 
+def is_text(kind: Any) -> bool:
+    """Whether an Arrow type holds texts, whatever their layout."""
+    import pyarrow.types as pt
+
+    return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind))
+
+
 def _may_fit(found: Any, kind: str) -> bool:
     """Whether values of an Arrow type may stand for the contract's type, before their cast is tried."""
     import pyarrow.types as pt
 
-    if pt.is_null(found) or pt.is_string(found):
+    if pt.is_null(found) or is_text(found):
         return True
     if kind in ("integer", "long", "double"):
         return bool(pt.is_integer(found) or pt.is_floating(found) or pt.is_decimal(found))

@@ -13,10 +13,11 @@ from fastapi.responses import Response
 from boostline.serving.answers import write_answer, write_few
 from boostline.serving.bodies import JSON, few_records, read_rows
 from boostline.serving.edge import Note
+from boostline.serving.fit import Limits
 from boostline.serving.metrics import Metrics
 from boostline.serving.models import MODEL_THREADS, Models, Picture, Served
 from boostline.serving.refusal import Refused
-from boostline.serving.request import Wanted, read_body, wanted
+from boostline.serving.request import Wanted, deadline_of, read_body, wanted
 from boostline.serving.settings import ServeSettings
 from boostline.serving.split import Seen, Shadow, choose
 from boostline.serving.work import SMALL_BODY, SMALL_ROWS, Workers
@@ -37,10 +38,11 @@ def predictor(
         if served is None:
             raise no_model(picture, name)
         note.dataset, note.version, note.alias = served.dataset, served.version, served.alias
-        ask = wanted(request, settings)
+        note.date = served.model.info.date
+        ask, deadline = wanted(request, settings), deadline_of(settings)
         with workers.holding() as hold:
-            body = await read_body(request, settings, hold)
-            scored = await _in_time(workers, served, ask, body, settings)
+            body = await read_body(request, settings, hold, deadline)
+            scored = await _in_time(workers, served, ask, body, settings, deadline)
         note.rows = len(scored.answer)
         metrics.scored(served, scored.answer, "answered")
         challenger = picture.challenger(name) if name in settings.shadow else None
@@ -86,23 +88,25 @@ def _score_few(served: Served, ask: Wanted, body: bytearray, limit: int) -> _Sco
     return _Scored(answer, write_few(answer, served.head))
 
 
-async def _in_time(workers: Workers, served: Served, ask: Wanted, body: bytearray, settings: ServeSettings) -> _Scored:
-    """Score a request, at once where it is a plain one of a few rows, else in its turn and for a bounded time."""
-    limit = settings.max_explain_rows if ask.explain else settings.max_rows
-    if scored := _score_few(served, ask, body, limit):
+async def _in_time(
+    workers: Workers, served: Served, ask: Wanted, body: bytearray, settings: ServeSettings, deadline: float
+) -> _Scored:
+    """Score a request, at once where it is a plain one of a few rows, else in its turn and until its deadline."""
+    limits = Limits(settings.max_explain_rows if ask.explain else settings.max_rows, settings.max_body_bytes)
+    if scored := _score_few(served, ask, body, limits.rows):
         return scored
     try:
-        async with asyncio.timeout(settings.timeout_seconds):
+        async with asyncio.timeout_at(deadline):
             with workers.admitted():
-                return await _score(workers, served, ask, body, limit)
+                return await _score(workers, served, ask, body, limits)
     except TimeoutError:
-        text = f"scoring took longer than {settings.timeout_seconds:g} s"
+        text = f"the request took longer than {settings.timeout_seconds:g} s"
         raise Refused(503, text, "Send fewer rows in a request") from None
 
 
-async def _score(workers: Workers, served: Served, ask: Wanted, body: bytearray, limit: int) -> _Scored:
+async def _score(workers: Workers, served: Served, ask: Wanted, body: bytearray, limits: Limits) -> _Scored:
     model, small = served.model, len(body) <= SMALL_BODY
-    arguments = (ask.body_type, body, model.transform.columns, limit)
+    arguments = (ask.body_type, body, model.transform.columns, limits)
     rows = read_rows(*arguments) if small else await workers.run(read_rows, *arguments)
     answer = full = await workers.answer(model, rows)
     if ask.explain:

@@ -55,20 +55,28 @@ def body_type(request: Request, settings: ServeSettings, types: Collection[str])
     return sent
 
 
-async def read_body(request: Request, settings: ServeSettings, hold: Callable[[int], None]) -> bytearray:
+def deadline_of(settings: ServeSettings) -> float:
+    """When a request that begins now has to be answered, by the event loop's clock."""
+    return asyncio.get_running_loop().time() + settings.timeout_seconds
+
+
+async def read_body(
+    request: Request, settings: ServeSettings, hold: Callable[[int], None], deadline: float
+) -> bytearray:
     """All of the body; counted while it comes, so a false Content-Length or none gains nothing.
 
     Args:
         request: The request.
-        settings: Largest size, and time.
+        settings: Largest size.
         hold: Told of each part's size; may refuse it.
+        deadline: See `deadline_of`.
 
     Raises:
         Refused: 413 where it is too large, 408 where it does not end in time.
     """
     body = bytearray()  # at once in one piece: parts kept for a join are as many bytes again of fresh memory
     try:
-        async with asyncio.timeout(settings.timeout_seconds):
+        async with asyncio.timeout_at(deadline):
             more = True
             while more:
                 message = await request.receive()

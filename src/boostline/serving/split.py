@@ -10,6 +10,7 @@ from typing import Any
 
 from boostline.errors import BoostlineError
 from boostline.serving.bodies import read_rows
+from boostline.serving.fit import Limits
 from boostline.serving.metrics import Metrics
 from boostline.serving.models import Picture, Served
 from boostline.serving.refusal import Refused
@@ -82,7 +83,8 @@ class Shadow:
             seen = await self._queue.get()
             model = seen.challenger.model
             try:
-                arguments = (seen.media_type, seen.body, model.transform.columns, self._settings.max_rows)
+                limits = Limits(self._settings.max_rows, self._settings.max_body_bytes)
+                arguments = (seen.media_type, seen.body, model.transform.columns, limits)
                 rows = await self._workers.run(read_rows, *arguments)
                 self._record(seen, await self._workers.answer(model, rows))
             except (Refused, BoostlineError) as error:
@@ -102,6 +104,7 @@ class Shadow:
             "request": seen.request,
             "dataset": challenger.dataset,
             "version": challenger.version,
+            "date": challenger.model.info.date,
             "rows": found.num_rows,
             "mean_difference": round(distance / max(1, found.num_rows), 6),
         }

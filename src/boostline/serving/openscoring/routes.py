@@ -26,7 +26,7 @@ from boostline.serving.openscoring.bodies import (
 )
 from boostline.serving.openscoring.evaluator import Evaluator, Row
 from boostline.serving.refusal import Refused
-from boostline.serving.request import body_type, read_body
+from boostline.serving.request import body_type, deadline_of, read_body
 from boostline.serving.settings import ServeSettings
 
 XML_TYPES = ("application/xml", "text/xml")
@@ -51,7 +51,7 @@ def add_openscoring(app: FastAPI, evaluator: Evaluator, settings: ServeSettings)
         """The body, while there is room for it and for one more request."""
         body_type(request, settings, types)
         with evaluator.workers.holding() as hold:
-            body = await read_body(request, settings, hold)
+            body = await read_body(request, settings, hold, deadline_of(settings))
             with evaluator.workers.admitted():
                 yield bytes(body)
 
