@@ -66,12 +66,15 @@ def _learning(evaluation: Mapping[str, Any]) -> Chart:
     drawing.reference(on, [best, best], [min(values), max(values)])
     drawing.tooltips(on, round="@x", value="@y")
     at_best = number(curve["valid"][rounds.index(best)])
-    stopped = (
-        f"Training went on to round {number(curve['trained'])}" if curve["trained"] > best else "It is the last one"
-    )
+    if curve["kept"] > best:
+        ends = f"all {number(curve['kept'])} rounds were kept"
+    elif curve["trained"] > best:
+        ends = f"the model ends there. Training went on to round {number(curve['trained'])}"
+    else:
+        ends = "the model ends there. It is the last one"
     about = (
         f"{name}{label_unit(curve['metric'], evaluation)} after each round, on the train and on the valid rows. The valid "
-        f"rows are best at round {number(best)} (dotted line), with {at_best}; the model ends there. {stopped}."
+        f"rows are best at round {number(best)} (dotted line), with {at_best}; {ends}."
     )
     return drawing.finished("learning", "Learning curve", about, [train, valid], on)
 

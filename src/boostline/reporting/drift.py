@@ -1,8 +1,9 @@
 """What changed in the train rows since the champion learnt: nulls, categories, and a drift score per feature.
 
 The score is the population stability index (PSI): the sum over bins of (q - p) · ln(q / p), where p is a bin's share of
-the champion's rows and q its share of these. Bins are the tenths of the champion's numbers, or its most frequent
-categories and all others; what is missing is a bin of its own. By custom 0.1 is a small change and 0.25 a large one.
+the champion's rows and q its share of these. Bins are the tenths of the champion's numbers and what lies below all of
+them, or its most frequent categories and all others; what is missing is a bin of its own. By custom 0.1 is a small
+change and 0.25 a large one.
 """
 
 from __future__ import annotations
@@ -91,7 +92,11 @@ def _number_bins(name: str, before: TrainRows, now: TrainRows) -> tuple[NDArray[
 
     theirs, ours = (rows.features.column(name).to_numpy().astype(np.float64) for rows in (before, now))
     known = theirs[np.isfinite(theirs)]
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, TENTHS + 1)[1:-1])) if len(known) else np.empty(0)
+    edges = np.empty(0)
+    if len(known):
+        # What lies below the champion's smallest is a bin of its own: the lowest tenths may hold that one value only.
+        below = np.nextafter(known.min(), -np.inf)
+        edges = np.unique([below, *np.quantile(known, np.linspace(0, 1, TENTHS + 1)[1:-1])])
     missing = len(edges) + 1
     theirs, ours = (
         np.where(np.isfinite(side), np.searchsorted(edges, side, side="left"), missing) for side in (theirs, ours)

@@ -133,11 +133,14 @@ def _learning_curve(info: ModelInfo) -> dict[str, Any]:
     import numpy as np
 
     rounds = len(info.learning_curve["train"])
-    places = np.union1d(thinned(rounds), [info.rounds - 1])
+    # The metrics are all losses. One that is NaN is no best round, as XGBoost sees it, too.
+    best = int(np.argmin(np.nan_to_num(info.learning_curve["valid"], nan=np.inf))) + 1
+    places = np.union1d(thinned(rounds), [best - 1])
     return {
         "metric": str(info.params["eval_metric"]),
         "rounds": (places + 1).tolist(),
-        "best": info.rounds,
+        "best": best,
+        "kept": info.rounds,
         "trained": rounds,
         **{split: rounded(np.array(values)[places]) for split, values in info.learning_curve.items()},
     }
