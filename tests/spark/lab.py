@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import random
 from dataclasses import dataclass, field
 from datetime import date
 from secrets import token_hex
@@ -9,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from boostline.dataset import Dataset, parse_dataset
@@ -62,6 +66,8 @@ SITES = "site,area\na,1\nb,2\nc,3\n"
 CLASSES: dict[str, Any] = {"label": {"name": "kind", "expression": "CASE WHEN load < 8 THEN 'low' WHEN load < 20 THEN 'mid' ELSE 'high' END"},
            "task": "multiclass", "gate": {"metric": "log_loss"},
            "baseline": {"kind": "logistic", "encoding": "onehot"}}  # fmt: skip
+ODD_CLASSES = {**CLASSES, "label": {"name": "kind", "expression": "if(load < 20, 'St. Louis', 'v1.`0`')"}}
+"""Two classes, and names that Spark would read as something else."""
 GOLDEN = {"clean": "ffffffffffffffffcecfe534a956af0b", "features": "fffffffffffffffe5fc611da2d8c88df",
           "baseline": "de4f32079004849e5d8c37e744c75106"}  # fmt: skip
 """Hashes of a fixed input. One that changes means: the stage's output changed, so raise its STAGE_VERSION, and only then
@@ -87,6 +93,18 @@ def dataset_of(changes: dict[str, Any] | None = None) -> Dataset:
 
 def csv(rows: list[str] = GOOD_ROWS, header: str = HEADER) -> bytes:
     return "\n".join([header, *rows, ""]).encode()
+
+
+def truncated_gzip() -> bytes:
+    """A file whose end is lost, and whose start alone does not show it."""
+    chance = random.Random(0)
+    return gzip.compress(csv([f"{n},s{chance.random()},{n},on,,{chance.random()}" for n in range(20_000)]))[:-5000]
+
+
+def parquet(**columns: Any) -> bytes:
+    body = io.BytesIO()
+    pq.write_table(pa.table(columns), body)
+    return body.getvalue()
 
 
 def hostile_lines() -> list[str]:

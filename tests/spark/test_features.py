@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 from pyspark.ml import PipelineModel
+from pyspark.sql import SparkSession
 
 from boostline.errors import DataInvalid, DataMissing, DatasetInvalid
 from boostline.lake.arrow import read_parquet
 from boostline.lake.features import test_raw_keys as raw_test_keys
 from boostline.lake.manifest import read_current
+from boostline.spark.feature_fit import Counts, find_classes
+from boostline.spark.feature_rows import LABEL_TEXT, with_label
 from tests.spark.lab import CLASSES, DAY, GOLDEN, GOOD_ROWS, Lab, csv, dataset_of
 
 DAYS = {"window.days": 3, "window.min_days": 1}
@@ -114,6 +117,16 @@ def test_classes_are_those_of_train_and_others_drop_out(good: Lab) -> None:
     named = dataset_of({**CLASSES, "label": {**CLASSES["label"], "classes": ["low", "mid", "high"]}})  # type: ignore[dict-item]
     manifest = good.featurize(named)
     assert manifest.rows["unseen_class"] == 0 and good.rows(manifest, "test")["_label"].to_pylist() == [0.0, 0.0]
+
+
+def test_class_names_of_doubles_are_not_cut(spark: SparkSession) -> None:
+    dataset = dataset_of({**CLASSES, "label": {"name": "kind", "expression": "power"}})
+    values = [10.0, 1.3, 1.7, -0.0, 1e300, float("nan"), float("inf"), None]
+    rows = with_label(spark.createDataFrame([(value,) for value in values], "power double"), dataset)
+    names = [row[LABEL_TEXT] for row in rows.collect()]
+    assert names == ["10", "1.3", "1.7", "0", "1.0E300", None, None, None]
+    counts = Counts(rows=8, no_label=3, by_split={}, train_labels=names[:5], labels=names[:5], filled={})
+    assert find_classes(dataset, counts) == ("0", "1.3", "1.7", "10", "1.0E300")
 
 
 UNFIT: dict[str, tuple[list[str], dict[str, Any], type[Exception], str]] = {

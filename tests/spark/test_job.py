@@ -16,8 +16,10 @@ import pytest
 from boostline.errors import (
     BoostlineError,
     DataInvalid,
+    DataMissing,
     EnvironmentUnfit,
     InputChanged,
+    ServiceUnavailable,
     SparkLost,
     StoreUnavailable,
     StoreUnsuitable,
@@ -164,6 +166,16 @@ MEANINGS: list[tuple[str, type[BoostlineError], str]] = [
      DataInvalid, "s3://lake/x/raw/a.csv.gz is truncated or corrupt"),
     ("org.apache.hadoop.fs.s3a.RemoteFileChangedException: open `s3a://lake/a.csv': Change reported", InputChanged,
      "s3://lake/a.csv changed"),
+    ("SparkException: Python worker exited unexpectedly (crashed)\nCaused by: java.io.EOFException", SparkLost,
+     "a Python process of an executor ended by itself"),
+    ("[STREAM_FAILED] Query terminated with exception: org.apache.kafka.common.errors.TimeoutException: Timed out waiting "
+     "for a node assignment. Call: listNodes", ServiceUnavailable, "Kafka does not answer"),
+    ("org.apache.kafka.common.config.ConfigException: No resolvable bootstrap urls given", ServiceUnavailable,
+     "Kafka does not answer"),
+    ("[KAFKA_DATA_LOSS.PARTITION_OFFSET_CHANGED] Some data may have been lost", DataMissing, "Kafka holds messages no more"),
+    ("AnalysisException: [PARQUET_TYPE_ILLEGAL] Illegal Parquet type: INT64 (TIME(NANOS,false))", DataInvalid,
+     "a column of a type that Spark does not know"),
+    ("zlib.error: Error -3 while decompressing data: invalid literal/length code", DataInvalid, "truncated or corrupt"),
     ("Job aborted: ExecutorLostFailure (executor 1 exited)", SparkLost, "lost its driver"),
     ("Master removed our application: FAILED", SparkLost, "lost its driver"),
     ("java.lang.OutOfMemoryError: Java heap space", SparkLost, "ran out of memory"),
@@ -182,3 +194,4 @@ def test_what_spark_says_becomes_what_a_person_reads(text: str, kind: type[Boost
 
 def test_a_bug_stays_a_bug() -> None:
     assert explain(KeyError("column")) is None
+    assert explain(ValueError("invalid literal for int() with base 10: 'x'")) is None

@@ -19,13 +19,13 @@ from boostline.lake.plan import plan_ingest, plan_stage
 from boostline.scoring.model_file import UBJ, load_published
 from boostline.spark.score import run_score
 from boostline.spark.scoring import share, with_predictions
-from tests.spark.lab import CLASSES, DAY, GOOD_ROWS, Lab, csv, dataset_of
+from tests.spark.lab import DAY, GOOD_ROWS, ODD_CLASSES, Lab, csv, dataset_of
 from tests.spark.model_lab import put_model
 
 BINARY: dict[str, Any] = {"label": {"name": "high", "expression": "load > 12"}, "task": "binary",
                           "gate": {"metric": "log_loss"}, "baseline": {"kind": "logistic"}}  # fmt: skip
 HOSTILE = ["20, Zebra,1e300,on,2024-03-10T23:00:00Z,1", "21,,,,,", "22,A ,NaN,off,1969-12-31T23:59:59Z,3"]
-TASKS: dict[str, dict[str, Any]] = {"regression": {}, "binary": BINARY, "multiclass": CLASSES}
+TASKS: dict[str, dict[str, Any]] = {"regression": {}, "binary": BINARY, "multiclass": ODD_CLASSES}
 
 
 def score_request(lab: Lab, dataset: Dataset, model: Ref, version: str = "3") -> JobRequest:

@@ -26,7 +26,7 @@ from boostline.settings import Settings
 from boostline.spark.failures import explain
 from boostline.spark.score import run_score
 from boostline.spark.stream import Stream, start_stream
-from tests.spark.lab import GOOD_ROWS, HEADER, Lab, csv, dataset_of
+from tests.spark.lab import GOOD_ROWS, HEADER, ODD_CLASSES, Lab, csv, dataset_of, truncated_gzip
 from tests.spark.model_lab import make_champion, put_model
 from tests.spark.test_score import score_request
 
@@ -56,7 +56,8 @@ def drain(lab: Lab, settings: Settings, dataset: Dataset) -> None:
 @pytest.fixture
 def dataset(request: pytest.FixtureRequest) -> Dataset:
     """A dataset with a model name of the test's own in the one registry."""
-    return dataset_of({"name": request.node.name.removeprefix("test_")[:40], "stream": {"max_files": 1}})
+    name = request.function.__name__.removeprefix("test_")[:40]
+    return dataset_of({"name": name, "stream": {"max_files": 1}, **getattr(request, "param", {})})
 
 
 @pytest.fixture
@@ -103,6 +104,13 @@ def test_bad_rows_and_bad_files_do_not_stop_it(ready: Lab, settings: Settings, d
         for row in read_parquet(ready.store, [key for key in keys if "stream-" in key]).to_pylist()
     }
     assert told["60"] == ["power: '-5' is below 0"] and "none of on, off" in told["61"][0]
+    # Of the next batch one file can be read but to its middle.
+    ready.land(csv(["63,c,2,off,,"]), day=NEXT, name="c.csv")
+    broken = ready.land(truncated_gzip(), day=NEXT, name="c.csv.gz")
+    drain(ready, settings, dataset.model_copy(update={"stream": dataset.stream.model_copy(update={"max_files": 2})}))
+    last = published(ready, dataset)[3]
+    assert [row["id"] for row in scored(ready, [last])] == [63] and list(last.details["refused"]) == [broken]
+    assert "c.csv.gz is truncated or corrupt" in last.details["refused"][broken]
 
 
 def test_the_model_is_followed_between_batches(ready: Lab, settings: Settings, dataset: Dataset) -> None:
@@ -141,6 +149,7 @@ def test_a_crash_between_publishing_and_committing_publishes_nothing_twice(
     assert published(ready, dataset) == before
 
 
+@pytest.mark.parametrize("dataset", [ODD_CLASSES], indirect=True, ids=["odd class names"])
 def test_messages_are_scored_and_answered(ready: Lab, settings: Settings, dataset: Dataset, kafka: str) -> None:
     rows, answers = f"{dataset.name}_rows", f"{dataset.name}_answers"
     stream = dataset.stream.model_copy(update={"source": "kafka", "topic": rows, "answers": answers})

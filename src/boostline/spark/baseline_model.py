@@ -65,7 +65,7 @@ def describe(stages: list[Any], dataset: Dataset, transform: Transform) -> dict[
     if hasattr(model, "toDebugString"):
         named = re.sub(r"\bfeature (\d+)\b", lambda match: names[int(match[1])], model.toDebugString)
         return learnt | {"tree": named.splitlines()[1:], "nodes": _nodes(model, names)}
-    if not hasattr(model, "coefficientMatrix") or model.numClasses == 2:
+    if dataset.task != "multiclass":
         coefficients = _by_name(names, model.coefficients.toArray())
         return learnt | {"intercept": float(model.intercept), "coefficients": coefficients}
     matrix = model.coefficientMatrix.toArray()

@@ -7,8 +7,10 @@ import re
 from boostline.errors import (
     BoostlineError,
     DataInvalid,
+    DataMissing,
     EnvironmentUnfit,
     InputChanged,
+    ServiceUnavailable,
     SparkLost,
     StoreUnavailable,
     StoreUnsuitable,
@@ -34,6 +36,32 @@ _MEANINGS: tuple[tuple[str, type[BoostlineError], str, str], ...] = (
         "Keep other programs, and a worker's clean-up, out of BOOSTLINE_SPARK_SCRATCH",
     ),
     (
+        # Spark tells it as the end of that process's output, an EOFException.
+        r"Python worker exited unexpectedly",
+        SparkLost,
+        "a Python process of an executor ended by itself, most often for want of memory",
+        "A retry starts afresh; where it ends again, give the machine more memory, or Spark fewer cores of it",
+    ),
+    (
+        r"KAFKA_DATA_LOSS",
+        DataMissing,
+        "Kafka holds messages no more that the stream has not read: too old for the topic, or the topic was made anew",
+        "Let the topic keep its messages for longer. To go on with what is there, begin another stream: delete "
+        "streams/DATASET/checkpoint in the lake",
+    ),
+    (
+        r"kafka\.common\.errors\.(?:Timeout|Disconnect|Network)|No resolvable bootstrap urls|Cannot fetch record for offset",
+        ServiceUnavailable,
+        "Kafka does not answer",
+        "See whether its brokers are up, and whether BOOSTLINE_KAFKA names them",
+    ),
+    (
+        r"PARQUET_TYPE_(?:ILLEGAL|NOT_RECOGNIZED|NOT_SUPPORTED)",
+        DataInvalid,
+        "{file} has a column of a type that Spark does not know",
+        "Write it without that column, or with another type",
+    ),
+    (
         r"RemoteFileChangedException|FileNotFoundException: No such file or directory: s3a",
         InputChanged,
         "{file} changed or went away while it was read",
@@ -41,7 +69,7 @@ _MEANINGS: tuple[tuple[str, type[BoostlineError], str, str], ...] = (
     ),
     (
         r"Unexpected end of input stream|not a gzip file|incorrect header check|invalid (?:stored|block|code|distance|"
-        r"literal)|is not a Parquet file|Could not read footer|CANNOT_READ_FILE_FOOTER|ParquetDecodingException|"
+        r"literal/length)|is not a Parquet file|Could not read footer|CANNOT_READ_FILE_FOOTER|ParquetDecodingException|"
         r"incorrect data check|unknown compression method|ZipException|EOFException",
         DataInvalid,
         "{file} is truncated or corrupt",

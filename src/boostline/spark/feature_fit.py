@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from decimal import Decimal
 from math import isfinite
 from typing import Any
 
@@ -20,6 +22,7 @@ from boostline.transform import RawColumn, Transform, needed_columns
 CODE_PREFIX = "_code_"
 FILLED_PREFIX = "_filled_"
 MAX_CLASSES = 1000
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+(E-?[0-9]+)?)?")
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,8 @@ def find_classes(dataset: Dataset, counts: Counts) -> tuple[str, ...]:
     elif dataset.task == "binary":
         allowed = ("0.0", "1.0")
     else:
-        numbers = all(text.lstrip("-").isdigit() for text in counts.train_labels)
-        allowed = tuple(sorted(counts.train_labels, key=int if numbers else None))
+        numbers = all(_NUMBER.fullmatch(text) for text in counts.train_labels)
+        allowed = tuple(sorted(counts.train_labels, key=lambda text: (Decimal(text if numbers else 0), text)))
     named = bool(dataset.label.classes) or dataset.task == "binary"
     if named and (foreign := sorted(set(counts.labels) - set(allowed))):
         raise DataInvalid(

@@ -48,7 +48,7 @@ def with_label(rows: DataFrame, dataset: Dataset) -> DataFrame:
         ) from error
     value = F.col(LABEL_TEXT)
     if dataset.task == "multiclass" or dataset.label.classes:
-        text = value.cast("bigint").cast("string") if kind == "double" else value.cast("string")
+        text = _class_name(value) if kind == "double" else value.cast("string")
         return labelled.withColumn(LABEL_TEXT, text).withColumn(LABEL, F.lit(None).cast("double"))
     number = finite(value.cast("double"))
     return labelled.withColumn(LABEL, number).withColumn(LABEL_TEXT, number.cast("string"))
@@ -92,6 +92,12 @@ def with_split(rows: DataFrame, dataset: Dataset, day: str) -> DataFrame:
 def finite(number: Column) -> Column:
     """A number, or null for NaN and the infinities."""
     return F.when(~F.isnan(number) & (F.abs(number) != float("inf")), number)
+
+
+def _class_name(number: Column) -> Column:
+    """A number as text, 1 and not 1.0 where it is whole: so a class keeps its name where integers become doubles."""
+    whole = number == F.floor(number)
+    return F.when(whole, number.cast("bigint").cast("string")).otherwise(finite(number).cast("string"))
 
 
 def _first_rows(rows: DataFrame, split: FirstRowsSplit, order: list[str]) -> DataFrame:

@@ -21,6 +21,7 @@ from boostline.errors import DataInvalid, DataMissing
 from boostline.lake.arrow import parquet_dataset
 from boostline.lake.paths import REFERENCE
 from boostline.lake.store import PARALLEL_REQUESTS, Store
+from boostline.spark.names import quoted
 from boostline.spark.paths import read_files
 
 HEADER_BYTES = 64 * 1024
@@ -29,12 +30,14 @@ BLANKS = " \t\r\n"
 
 @dataclass(frozen=True)
 class RawFile:
-    """One raw file: its key, its columns in order, the header line as it stands there (CSV), whether rows follow."""
+    """One raw file: its key, its columns in order, the header line as it stands there (CSV), whether rows follow, the
+    types of the contract's columns (Parquet)."""
 
     key: str
     columns: tuple[str, ...]
     header: str = ""
     has_rows: bool = True
+    types: tuple[str, ...] = ()
 
 
 def inspect_files(store: Store, table: Table, keys: list[str]) -> list[RawFile]:
@@ -63,11 +66,11 @@ def read_raw(spark: SparkSession, store: Store, table: Table, files: list[RawFil
 
     A text of `null_values`, blanks around it aside, is null already.
     """
-    groups: dict[tuple[tuple[str, ...], str], list[str]] = defaultdict(list)
+    groups: dict[tuple[tuple[str, ...], str, tuple[str, ...]], list[str]] = defaultdict(list)
     for file in files:
-        groups[(file.columns, file.header)].append(file.key)
+        groups[(file.columns, file.header, file.types)].append(file.key)
     read = {"csv": _read_csv, "json": _read_json, "parquet": _read_parquet}[table.source.format]
-    frames = [read(spark, store, table, columns, header, keys) for (columns, header), keys in sorted(groups.items())]
+    frames = [read(spark, store, table, columns, header, keys) for (columns, header, _), keys in sorted(groups.items())]
     whole = frames[0]
     for frame in frames[1:]:
         whole = whole.unionByName(frame)
@@ -98,14 +101,14 @@ def _inspect_parquet(store: Store, table: Table, key: str) -> RawFile:
     except (pa.ArrowException, OSError) as error:
         raise DataInvalid(f"{store.uri(key)} is not a Parquet file: {error}", "Land a whole copy of it") from error
     _require_columns(store.uri(key), table, tuple(schema.names))
-    for name in sources(table):
-        kind = schema.field(name).type
-        if pa.types.is_nested(kind) or kind == pa.timestamp("ns"):
+    types = {name: schema.field(name).type for name in sources(table)}
+    for name, kind in types.items():
+        if pa.types.is_nested(kind) or (pa.types.is_timestamp(kind) and kind.unit == "ns"):
             raise DataInvalid(
                 f"{store.uri(key)}: column {name} is {kind}, which cannot be read",
                 "Write flat columns, and timestamps in microseconds",
             )
-    return RawFile(key, tuple(schema.names))
+    return RawFile(key, tuple(schema.names), types=tuple(map(str, types.values())))
 
 
 def _start(store: Store, key: str) -> tuple[bytes, bool]:
@@ -185,19 +188,23 @@ def parse_json(table: Table, lines: DataFrame) -> DataFrame:
         lines: `value`, an object as text, and `_file`, where it comes from.
     """
     columns = list(sources(table))
-    schema = ", ".join([f"`{name}` STRING" for name in columns] + ["_corrupt STRING"])
+    schema = ", ".join([f"{quoted(name)} STRING" for name in columns] + ["_corrupt STRING"])
     options = {"columnNameOfCorruptRecord": "_corrupt", "mode": "PERMISSIVE"}
     parsed = lines.select("value", "_file", F.from_json("value", schema, options).alias("row"))
     problem = _line_problem().when(F.col("row._corrupt").isNotNull(), F.lit("not a JSON object"))
-    where = {name: f"row.`{name}`" for name in columns}
+    where = {name: f"row.{quoted(name)}" for name in columns}
     return parsed.select(_raw_struct(table, where), "_file", problem.alias("_problem"))
 
 
 def _read_parquet(
     spark: SparkSession, store: Store, table: Table, _columns: tuple[str, ...], _header: str, keys: list[str]
 ) -> DataFrame:
-    where = {name: f"`{name}`" for name in sources(table)}
-    frame = read_files(spark.read.option("recursiveFileLookup", True).parquet, store, keys)
+    where = {name: quoted(name) for name in sources(table)}
+    # Spark refuses a file for nanoseconds in any column; those of the contract's columns are refused already.
+    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", True)
+    # One file's schema is that of all; without it Spark may ask a file that lies beside these, and that nobody can read.
+    schema = read_files(spark.read.parquet, store, keys[:1]).schema
+    frame = read_files(spark.read.schema(schema).option("recursiveFileLookup", True).parquet, store, keys)
     return frame.select(
         _raw_struct(table, where),
         F.col("_metadata.file_path").alias("_file"),

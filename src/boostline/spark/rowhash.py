@@ -7,10 +7,13 @@ from typing import Any
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+from boostline.spark.names import quoted
+
 
 def hash_of(columns: list[str]) -> Column:
     """64 bits per row. A null flag goes in with each value, since xxhash64 skips nulls: (1, null) is not (null, 1)."""
-    return F.xxhash64(*[F.col(name) for name in columns], *[F.col(name).isNull() for name in columns])
+    values = [F.col(quoted(name)) for name in columns]
+    return F.xxhash64(*values, *[value.isNull() for value in values])
 
 
 def sum_of(hashes: Column) -> Column:

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from boostline.errors import DataInvalid
 from boostline.scoring.model_file import Model, load_model
+from boostline.spark.names import quoted
 
 VERSION = "model_version"
 ROWS_PER_BATCH = 65_536
@@ -58,11 +59,11 @@ def with_predictions(rows: DataFrame, shared: Shared, keep: list[str]) -> DataFr
             "Train a model with the dataset file of today, or score with another version",
         )
     wanted = list(dict.fromkeys([*keep, *model.transform.columns]))
-    types = dict(rows.dtypes)
-    schema = [f"`{name}` {types[name]}" for name in keep]
-    schema += [f"`{name}` {kind}" for name, kind in model.info.answer_columns.items()]
-    scored = rows.select(*wanted).mapInArrow(_scorer(shared.files, model.info.sha256, keep), ", ".join(schema))
-    return scored.select(*keep, F.lit(shared.version).alias(VERSION), *model.info.answer_columns)
+    types, answer = dict(rows.dtypes), model.info.answer_columns
+    columns = [*[(name, types[name]) for name in keep], *answer.items()]
+    schema = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns)
+    scored = rows.select(*wanted).mapInArrow(_scorer(shared.files, model.info.sha256, keep), schema)
+    return scored.select(*keep, F.lit(shared.version).alias(VERSION), *map(quoted, answer))
 
 
 def _scorer(files: Any, sha256: str, keep: list[str]) -> Callable[[Iterator[Any]], Iterator[Any]]:

@@ -13,13 +13,14 @@ import json
 import logging
 from dataclasses import dataclass
 from secrets import token_hex
+from urllib.parse import unquote
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from boostline.dataset import Dataset
-from boostline.errors import DataInvalid, DataMissing, ServiceUnavailable
+from boostline.errors import BoostlineError, DataInvalid, DataMissing, ServiceUnavailable
 from boostline.lake import paths
 from boostline.lake.features import DATA_DATE
 from boostline.lake.job import Target
@@ -30,8 +31,10 @@ from boostline.registry.versions import champion_of, load_version
 from boostline.settings import Settings
 from boostline.spark.clean import read_tables, require_one_match
 from boostline.spark.contract import clean_types
+from boostline.spark.failures import explain
 from boostline.spark.feature_rows import join_references
 from boostline.spark.ingest import classify_rows
+from boostline.spark.names import quoted
 from boostline.spark.paths import read_files
 from boostline.spark.quarantine import with_reasons
 from boostline.spark.rowhash import as_text, hash_of, sum_of
@@ -85,11 +88,35 @@ def _score_batch(stream: Stream, frame: DataFrame, number: int) -> None:
         sections = {"dataset": stage_sections("predictions", dataset), "model": shared.model.info.sha256}
         print_ = fingerprint("predictions", sections, batch.inputs)
         target = Target(table=name, partition=partition, fingerprint=print_, expected_etag=None, inputs=batch.inputs)
-        manifest = _publish(stream, batch, target, shared)
+        manifest = _publish_readable(stream, frame, batch, target, shared)
         told = f"{manifest.rows['rows']} rows, {manifest.rows['quarantined']} to quarantine"
         log.info("%s: %s, version %s", partition, told, shared.version)
     if dataset.stream.answers:
         _send(stream, manifest)
+
+
+def _publish_readable(stream: Stream, frame: DataFrame, batch: Batch, target: Target, shared: Shared) -> Manifest:
+    """Score one batch and publish it, without the files of it that Spark cannot read to their end."""
+    while True:
+        try:
+            return _publish(stream, batch, target, shared)
+        except Exception as error:
+            known = explain(error)
+            broken = _broken_file(stream.store, batch, known)
+            if known is None or broken is None:
+                raise
+            require_unchanged(stream.store, stream.dataset, batch)
+            log.warning("%s; the batch goes on without it", known.message)
+            batch = read_batch(frame, stream.store, stream.dataset, {**batch.refused, broken: str(known)})
+
+
+def _broken_file(store: Store, batch: Batch, error: BoostlineError | None) -> str | None:
+    """The file of the batch that an error calls invalid, if it does so of one that was read."""
+    if not isinstance(error, DataInvalid):
+        return None
+    read = batch.inputs.keys() - batch.refused.keys()
+    named = [key for key in read if store.uri(key) in unquote(error.message)]
+    return max(named, key=len, default=None)  # part.csv.gz rather than a part.csv beside it
 
 
 def _publish(stream: Stream, batch: Batch, target: Target, shared: Shared) -> Manifest:
@@ -199,7 +226,7 @@ def _send(stream: Stream, manifest: Manifest) -> None:
     """Send a published batch to Kafka. After a crash it is sent again: `batch` and the key tell a repeat."""
     if not manifest.files:
         return
-    schema = ", ".join(f"`{name}` {kind}" for name, kind in manifest.columns.items())
+    schema = ", ".join(f"{quoted(name)} {kind}" for name, kind in manifest.columns.items())
     rows = read_files(stream.spark.read.schema(schema).parquet, stream.store, [item.key for item in manifest.files])
     batch = F.lit(f"{manifest.table}/{manifest.partition}").alias("batch")
     message = rows.select(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,9 +56,16 @@ def open_source(spark: SparkSession, store: Store, settings: Settings, dataset: 
     return reader.option("maxFilesPerTrigger", stream.max_files).load(store.uri(folder, "s3a")).select("path")
 
 
-def read_batch(batch: DataFrame, store: Store, dataset: Dataset) -> Batch:
-    """The rows of a micro-batch of `open_source`, as text."""
-    return _messages(batch, dataset) if dataset.stream.source == "kafka" else _files(batch, store, dataset)
+def read_batch(batch: DataFrame, store: Store, dataset: Dataset, refused: Mapping[str, str] | None = None) -> Batch:
+    """The rows of a micro-batch of `open_source`, as text.
+
+    Args:
+        batch: The micro-batch.
+        store: The lake.
+        dataset: Names the source, and holds the contract.
+        refused: Files that are to be left out, and why.
+    """
+    return _messages(batch, dataset) if dataset.stream.source == "kafka" else _files(batch, store, dataset, refused)
 
 
 def require_unchanged(store: Store, dataset: Dataset, batch: Batch) -> None:
@@ -85,14 +93,14 @@ def brokers(settings: Settings) -> str:
     return settings.kafka
 
 
-def _files(batch: DataFrame, store: Store, dataset: Dataset) -> Batch:
+def _files(batch: DataFrame, store: Store, dataset: Dataset, known: Mapping[str, str] | None) -> Batch:
     table, root = dataset.tables[dataset.daily_table], store.uri("", "s3a")
     now, since = _etags(store, dataset), str(dataset.stream.since or "")
     keys = sorted(row["path"].removeprefix(root) for row in batch.collect())
     keys = [key for key in keys if key in now and _date(key) >= since]
     good: list[RawFile] = []
-    refused = {}
-    for key in keys:
+    refused = dict(known or {})
+    for key in [key for key in keys if key not in refused]:
         try:
             good += inspect_files(store, table, [key])
         except DataInvalid as error:
