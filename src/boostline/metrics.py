@@ -7,6 +7,7 @@ constant label, AUC and average precision of rows with one class only, everythin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,6 +32,9 @@ METRICS_BY_TASK = {
 LOWER_IS_BETTER = frozenset({"rmse", "mae", "log_loss"})
 
 PER_CLASS = "per_class"
+
+LONGEST_CLASS = 200
+"""Characters of a class's name within a metric's name."""
 
 
 class ThresholdPolicy(Protocol):
@@ -222,12 +226,20 @@ def threshold_steps(y: Floats, p: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def flat_metrics(metrics: Metrics) -> Iterator[tuple[str, float]]:
-    """Each number with its name; those of a class as `recall/CLASS`."""
+    """Each number with its name; those of a class as `recall/CLASS`, in the form that MLflow allows."""
     for name, value in metrics.items():
         if name != PER_CLASS:
             yield name, value
             continue
-        for label, each in value.items():
-            # MLflow allows letters, digits and `_-. :/` in a metric's name.
-            safe = "".join(char if char.isalnum() or char in "_-. /" else "_" for char in label)
+        names = [_metric_part(label) for label in value]
+        taken = Counter(names)
+        for index, (label, each) in enumerate(value.items()):
+            # Two classes must not share a name: a changed one that another has too is told apart by its place.
+            safe = names[index] if names[index] == label or taken[names[index]] == 1 else f"{names[index]} {index}"
             yield from ((f"{key}/{safe}", number) for key, number in each.items() if key != "rows")
+
+
+def _metric_part(label: str) -> str:
+    """A class's name as a part of a metric's, which MLflow keeps as a path of at most 250 characters."""
+    safe = "".join(char if char.isalnum() or char in "_-. " else "_" for char in label)[:LONGEST_CLASS]
+    return "_" if safe in ("", ".", "..") else safe

@@ -7,6 +7,7 @@ environment themselves, so no code of this project ever holds them.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
@@ -66,9 +67,14 @@ class Settings(BaseSettings):
         return self.lake.removeprefix("s3://").partition("/")[2]
 
     @property
+    def mlflow_address(self) -> str:
+        """MLflow's address for messages: without user and password."""
+        return _without_user(self.mlflow_uri)
+
+    @property
     def mlflow_page(self) -> str:
-        """MLflow's address for a person's browser."""
-        return (self.mlflow_link or self.mlflow_uri).rstrip("/")
+        """MLflow's address for a person's browser, without user and password."""
+        return _without_user(self.mlflow_link or self.mlflow_uri).rstrip("/")
 
     @property
     def jars_dir(self) -> Path:
@@ -79,3 +85,7 @@ class Settings(BaseSettings):
     def cds_dir(self) -> Path:
         """Where the class-data archives lie."""
         return self.spark_cds or self.home / "cds"
+
+
+def _without_user(address: str) -> str:
+    return re.sub(r"//[^/?#]*@", "//", address, count=1)

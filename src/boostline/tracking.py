@@ -71,7 +71,7 @@ class Tracking:
     """
 
     def __init__(self, settings: Settings, client: httpx.Client) -> None:
-        self._uri = settings.mlflow_uri
+        self._uri, self._address = settings.mlflow_uri, settings.mlflow_address
         self._client = client
         self.answered = datetime.fromtimestamp(0, UTC)
         """By MLflow's clock, when it answered last."""
@@ -142,7 +142,10 @@ class Tracking:
         try:
             return _run(self._get("runs/get", {"run_id": run_id}))
         except Missing as error:
-            raise FailError(f"MLflow at {self._uri} has no run {run_id} any more", "Run the date again") from error
+            raise FailError(
+                f"MLflow at {self._address} has no run {run_id} any more",
+                "Delete its model version in MLflow too, and run the date again, which trains anew",
+            ) from error
 
     def end_run(self, run: Run) -> None:
         """Close a run as finished."""
@@ -225,12 +228,19 @@ class Tracking:
         return str(found["experiment"]["experiment_id"])
 
     def _get(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
-        answer: dict[str, Any] = self._request("GET", f"/api/2.0/mlflow/{path}", params=query).json()
-        return answer
+        return self._object(self._request("GET", f"/api/2.0/mlflow/{path}", params=query))
 
     def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = self._request("POST", f"/api/2.0/mlflow/{path}", json=body).json()
-        return answer
+        return self._object(self._request("POST", f"/api/2.0/mlflow/{path}", json=body))
+
+    def _object(self, answer: httpx.Response) -> dict[str, Any]:
+        found = _json_object(answer)
+        if found is None:
+            raise EnvironmentUnfit(
+                f"MLflow at {self._address} answers without JSON, as a login page does: {answer.text[:100]!r}",
+                "Set BOOSTLINE_MLFLOW_URI to MLflow's own address, and the user or token that it asks for",
+            )
+        return found
 
     def _request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         import httpx
@@ -239,7 +249,7 @@ class Tracking:
             answer = self._client.request(method, path, **kwargs)
         except httpx.TransportError as error:
             raise ServiceUnavailable(
-                f"MLflow at {self._uri} does not answer: {error}", "Start it, or set BOOSTLINE_MLFLOW_URI"
+                f"MLflow at {self._address} does not answer: {error}", "Start it, or set BOOSTLINE_MLFLOW_URI"
             ) from error
         if "date" in answer.headers:
             self.answered = parsedate_to_datetime(answer.headers["date"]).astimezone(UTC)
@@ -250,24 +260,24 @@ class Tracking:
 
     def _refuse(self, answer: httpx.Response) -> None:
         """Raise what a failed answer means."""
-        try:
-            data = answer.json()
-        except ValueError:
-            data = {}
+        data = _json_object(answer) or {}
         code, text = str(data.get("error_code", "")), str(data.get("message", answer.text))[:500]
         if code == "RESOURCE_ALREADY_EXISTS":
             raise Exists(text)
         # An alias that is not set is INVALID_PARAMETER_VALUE in MLflow 3.
-        if code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "alias" in text.lower()):
+        missing = code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "alias" in text.lower())
+        if missing and answer.request.method == "GET":
             raise Missing(text)
         if answer.status_code in (401, 403):
             raise EnvironmentUnfit(
-                f"MLflow at {self._uri} refuses this user ({answer.status_code})",
+                f"MLflow at {self._address} refuses this user ({answer.status_code})",
                 "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
             )
         if answer.status_code >= 500 or answer.status_code in (408, 429):
-            raise ServiceUnavailable(f"MLflow at {self._uri} failed: {text}", "Try again when it is well")
-        raise FailError(f"MLflow at {self._uri} refuses {answer.request.url.path}: {text}", "Read MLflow's log")
+            raise ServiceUnavailable(f"MLflow at {self._address} failed: {text}", "Try again when it is well")
+        # Whoever changes something has seen it before: it was deleted meanwhile.
+        remedy = "Clear the train task, so that it registers" if missing else "Read MLflow's log"
+        raise FailError(f"MLflow at {self._address} refuses {answer.request.url.path}: {text}", remedy)
 
 
 @contextmanager
@@ -279,9 +289,10 @@ def tracking(settings: Settings) -> Iterator[Tracking]:
     """
     import httpx
 
-    if not settings.mlflow_uri.startswith(("http://", "https://")):
+    if not _is_address(settings.mlflow_uri):
+        # Whatever stands before an @ may hold a password.
         raise EnvironmentUnfit(
-            f"BOOSTLINE_MLFLOW_URI is {settings.mlflow_uri!r}, which is no server's address",
+            f"BOOSTLINE_MLFLOW_URI is {settings.mlflow_uri.rpartition('@')[2]!r}, which is no server's address",
             "Start one with `mlflow server` and give its address, as in http://127.0.0.1:5000",
         )
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per request would bury the task's own
@@ -294,6 +305,24 @@ def tracking(settings: Settings) -> Iterator[Tracking]:
         transport=httpx.HTTPTransport(retries=2),
     ) as client:
         yield Tracking(settings, client)
+
+
+def _is_address(text: str) -> bool:
+    import httpx
+
+    try:
+        return httpx.URL(text).scheme in ("http", "https")
+    except httpx.InvalidURL:
+        return False
+
+
+def _json_object(answer: httpx.Response) -> dict[str, Any] | None:
+    """What an answer says; none where it is no JSON object."""
+    try:
+        found = answer.json()
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _run(data: Mapping[str, Any]) -> Run:

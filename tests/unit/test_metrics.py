@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, _validate_metric_name
 from sklearn import metrics as sk
 
 from boostline.dataset.sections import Threshold
 from boostline.errors import ModelRefused
-from boostline.metrics import METRICS_BY_TASK, choose_threshold, evaluate, improvement
+from boostline.metrics import METRICS_BY_TASK, choose_threshold, evaluate, flat_metrics, improvement
 
 numbers = st.floats(-1e6, 1e6, width=32)
 shares = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1, width=32)
@@ -144,3 +145,15 @@ def test_a_prediction_that_is_no_number_is_refused():
 )
 def test_improvement_knows_the_direction(metric, candidate, reference, expected):
     assert improvement(metric, candidate, reference) == pytest.approx(expected)
+
+
+def test_names_of_metrics_are_mlflows_and_each_class_has_its_own():
+    labels = ["w/", "w_", "w%", "a//b", "", ".", "..", "x" * 300, "x" * 299 + "y", "grün", "two words"]
+    metrics = {"auc": 0.5, "per_class": {label: {"precision": 0.1, "rows": 3} for label in labels}}
+    names = [name for name, _ in flat_metrics(metrics)]
+    for name in names:
+        _validate_metric_name(f"in_sample_{name}")
+        assert len(f"in_sample_{name}") <= MAX_ENTITY_KEY_LENGTH
+    assert len(set(names)) == len(labels) + 1
+    assert names[:5] == ["auc", "precision/w_ 0", "precision/w_", "precision/w_ 2", "precision/a__b"]
+    assert names[-2:] == ["precision/grün", "precision/two words"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import mlflow
+import pyarrow.compute as pc
 import pytest
-from tests.model_lab import toy_dataset, toy_rows
+from tests.model_lab import put_features, toy_dataset, toy_rows, train_toy
 from tests.pipeline_lab import STRONG, Pipeline, train_ref
 
 from boostline.errors import FailError, ModelRefused, ServiceUnavailable
@@ -78,6 +79,42 @@ def test_champion_of_a_classifier_is_compared(store, settings, task):
     assert outcome["promoted"]
 
 
+def swapped(classifier, day, classes, seed=9):
+    """Train and judge on rows whose classes have these names, in the other order."""
+    raw = {}
+    for index, split in enumerate(("train", "valid", "test")):
+        rows = toy_rows("binary", 400, seed + index)
+        place = rows.column_names.index("_label")
+        raw[split] = rows.set_column(place, "_label", pc.subtract(1.0, rows.column("_label")))
+    features = put_features(classifier.store, classifier.dataset, day, raw, classes=classes, attempt=f"f-{day}")
+    model = train_toy(classifier.store, classifier.settings, classifier.dataset, features, f"m-{day}")
+    return classifier.judge(day, features, model)
+
+
+def test_champion_of_reversed_classes_is_compared_the_right_way_round(store, settings):
+    classifier = Pipeline(store, settings, toy_dataset("binary", "reversed_classes", **{"gate.beat_champion": -1.0}))
+    classifier.run("2020-03-30")
+    old = load_published(store, read_ref(store, train_ref(classifier, "2020-03-30")))
+    found = swapped(classifier, "2020-03-31", ("yes", "no"))["champion"]["metrics"]
+    raw = toy_rows("binary", 400, 11)
+    expected = evaluate("binary", raw.column("_label").to_numpy(), old.predict(raw), threshold=old.info.threshold)
+    assert old.info.threshold != 0.5
+    for metric in ("log_loss", "auc", "accuracy"):
+        assert found[metric] == pytest.approx(expected[metric])
+    assert found["recall"] == pytest.approx(expected["per_class"]["0"]["recall"])
+
+
+def test_champion_of_renamed_classes_is_not_compared(store, settings):
+    classifier = Pipeline(store, settings, toy_dataset("binary", "renamed_classes"))
+    classifier.run("2020-03-30")
+    verdict = swapped(classifier, "2020-03-31", ("late", "in time"))
+    assert verdict["champion"]["metrics"] is None
+    assert verdict["reasons"][-1] == (
+        "the champion, version 1, was not compared: it cannot score these rows: "
+        "its classes are no, yes, those of the rows are late, in time"
+    )
+
+
 def test_better_champion_blocks(pipeline):
     pipeline.run("2020-03-30")
     strict = toy_dataset("regression", pipeline.dataset.name, **{"gate.beat_champion": 0.9})
@@ -126,6 +163,15 @@ def test_changed_rules_are_judged_anew(pipeline):
     pipeline.judge("2020-03-31", features, model)
     pipeline.promote(model)
     assert not pipeline.judge("2020-03-31", features, model, STRONG)["passed"]
+
+
+def test_a_version_made_champion_by_hand_is_said_to_be_the_champion(pipeline, store, settings):
+    features, model = pipeline.train("2020-03-31")
+    pipeline.judge("2020-03-31", features, model)
+    promote_by_hand(store, settings, pipeline.dataset.name, "1", reason="at once", who="ann")
+    verdict = pipeline.judge("2020-03-31", features, model)
+    assert verdict["passed"] and verdict["champion"] == {"version": "1", "date": "2020-03-31", "metrics": None}
+    assert verdict["reasons"][-1] == "version 1 is the champion itself, so the baseline alone was to beat"
 
 
 def test_rolled_back_version_stays_blocked_and_moves_are_recorded(pipeline, store, settings):
@@ -205,3 +251,15 @@ def test_verdict_is_recorded_with_the_version(pipeline, settings):
         tags = api.version(pipeline.dataset.name, "1").tags
     assert json.loads(tags["boostline.verdict"])["verdict"] == verdict
     assert tags["boostline.date"] == "2020-03-31"
+
+
+def test_verdict_about_very_many_classes_is_recorded(pipeline, store, settings):
+    features, model = pipeline.train("2020-03-31")
+    manifest = read_ref(store, model)
+    each = {"precision": 0.123456789, "recall": 0.123456789, "f1": 0.123456789, "rows": 12345}
+    manifest.details["metrics"]["test"]["per_class"] = {f"class {index}": each for index in range(1500)}
+    store.put(manifest.own_key, manifest.body())
+    verdict = pipeline.judge("2020-03-31", features, model)
+    with tracking(settings) as api:
+        tags = api.version(pipeline.dataset.name, "1").tags
+    assert json.loads(tags["boostline.verdict"])["verdict"] == verdict

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from dataclasses import replace
 from secrets import token_hex
 
 import httpx
@@ -21,7 +22,7 @@ from boostline.lake.manifest import read_current, read_ref
 from boostline.lake.store import Store
 from boostline.local.layout import BUCKET
 from boostline.metrics import evaluate
-from boostline.reporting.drift import _psi, changes
+from boostline.reporting.drift import _psi, _shares, changes
 from boostline.reporting.evaluation import evaluation
 from boostline.reporting.page import render_page, verdict_sentence
 from boostline.reporting.report import load_result, report_keys
@@ -298,6 +299,41 @@ def test_psi_is_that_of_the_textbook():
     assert _psi(before, before) == 0
 
 
+def test_numbers_below_all_of_the_champions_drift():
+    transform = Transform.model_validate(
+        {"format": 1, "dataset": "x", "task": "regression", "date": "2020-01-01", "columns": {}, "derived": {},
+         "categorical": {}, "numeric": {"rain": None}, "names": ("rain",), "label": "x", "classes": ()}
+    )  # fmt: skip
+
+    def psi(*numbers):
+        first, now = (TrainRows(pa.table({"rain": item}), transform, {}, {}) for item in (before, np.array(numbers)))
+        return _psi(*_shares("rain", first, now))
+
+    before = np.repeat([0.0, 1, 2, 3], 100)
+    assert psi(*before) == 0
+    assert psi(*np.repeat([-1.0, 1, 2, 3], 100)) > 0.25 < psi(*np.repeat([0.0, 1, 2, 4], 100))
+
+
+def test_learning_curve_says_when_all_rounds_were_kept(lab):
+    bench = lab("regression", **{"model.early_stopping": 0, "model.rounds": 300, "model.params.eta": 0.5})
+    report = bench.run()
+    stored = next(item.key for item in read_ref(bench.store, bench.facts.model).files if "model.json" in item.key)
+    valid = ModelInfo.model_validate_json(bench.store.get(stored)[0]).learning_curve["valid"]
+    best = valid.index(min(valid)) + 1
+    assert best < 300 and report.evaluation["learning_curve"]["best"] == best
+    assert f"best at round {best} (dotted line)" in report.page
+    assert "all 300 rounds were kept." in report.page and "the model ends there" not in report.page
+
+
+def test_all_rows_of_a_linear_model_are_those_that_it_was_fitted_on(two_runs):
+    bench, _, report = two_runs
+    measured = report.run["baseline"]["metrics"]
+    for test_is_valid, rows in ((False, "2,100"), (True, "1,800")):
+        changed = {"baseline": {"kind": "linear", "metrics": measured | {"in_sample": measured["test"]}}}
+        page = render_page(bench.dataset, report.run | changed | {"test_is_valid": test_is_valid}, report.evaluation)
+        assert f'<td>all rows, fitted and measured on them</td><td class="n">{rows}</td>' in page
+
+
 def test_constant_label_gives_a_page(lab):
     bench = lab("regression")
     raw = bench.rows("2020-03-31", 0)
@@ -373,6 +409,20 @@ def test_page_is_an_artifact_of_the_mlflow_run(lab, mlflow_uri):
     assert named["baseline"].data.metrics["test_rmse"] == report.run["baseline"]["metrics"]["test"]["rmse"]
     assert named["gate"].data.tags["passed"] == "yes" and named["gate"].data.tags["reasons"]
     assert {child.info.status for child in below} == {"FINISHED"}
+
+
+def test_experiment_leaves_the_page_of_the_published_run_and_puts_its_own_beside_its_own_model(lab, mlflow_uri):
+    bench = lab("regression")
+
+    def stored(report):
+        params = {"run_id": report.run["model"]["mlflow"]["run_id"], "path": "report/report.html"}
+        return httpx.get(f"{mlflow_uri}/get-artifact", params=params).text
+
+    published = bench.run()
+    told = bench.write(replace(bench.facts, publish=False, changes={"gate.beat_baseline": 0.9}), "r2")
+    assert told.page != published.page == stored(told)
+    own = bench.run(seed=5, publish=False)
+    assert own.page == stored(own)
 
 
 def test_mlflow_that_is_down_is_tried_again_and_publishes_nothing(lab):

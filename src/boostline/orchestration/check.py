@@ -17,7 +17,7 @@ def connection_checks(settings: Settings) -> list[tuple[str, Callable[[], Any]]]
     """Named probes; each raises a BoostlineError that says what to do."""
     return [
         (f"S3 {settings.lake} at {settings.s3_endpoint or 'AWS'}", lambda: Store(settings).probe()),
-        (f"MLflow at {settings.mlflow_uri}", lambda: _mlflow(settings)),
+        (f"MLflow at {settings.mlflow_address}", lambda: _mlflow(settings)),
         (f"Airflow at {settings.airflow_url}", lambda: _airflow(settings)),
     ]
 
@@ -25,9 +25,10 @@ def connection_checks(settings: Settings) -> list[tuple[str, Callable[[], Any]]]
 def _mlflow(settings: Settings) -> None:
     try:
         httpx.get(f"{settings.mlflow_uri}/health", timeout=5).raise_for_status()
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        told = str(error).replace(settings.mlflow_uri, settings.mlflow_address)  # without a password
         raise ServiceUnavailable(
-            f"MLflow at {settings.mlflow_uri} does not answer: {error}",
+            f"MLflow at {settings.mlflow_address} does not answer: {told}",
             "Start it: make up, or set BOOSTLINE_MLFLOW_URI",
         ) from error
 

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 def train(dataset: str, **context: Any) -> dict[str, Any]:
     """Train XGBoost on the features that featurize handed on, unless a model of exactly these is there.
 
+    A run that publishes needs its version too: one that somebody deleted in MLflow is trained and registered anew.
+
     Returns:
         `{"refs", "ran", "seconds", "peak_memory_bytes", "mlflow_run"}`.
     """
@@ -34,7 +36,13 @@ def train(dataset: str, **context: Any) -> dict[str, Any]:
         settings, store, run = _start(dataset, context)
         features = refs_of(pull(context, "featurize"))[0]
         plan = plan_stage(store, "model", run.dataset, run.day, {"features": features.identity})
+        from boostline.registry.versions import is_registered
+
         ref = plan.current
+        if ref and run.publish and not is_registered(store, settings, ref):
+            log.warning("MLflow has the version of attempt %s no more: training again", ref.attempt)
+            ref = None
+        ran = ref is None
         if ref:
             log.info("Up to date: attempt %s", ref.attempt)
         else:
@@ -51,7 +59,7 @@ def train(dataset: str, **context: Any) -> dict[str, Any]:
                 tags={"airflow_run_id": run.run_id, "changes": json.dumps(run.changes)},
             )
         tracked = read_ref(store, ref).details["mlflow"]["run_id"]
-        return _handed([ref], ran=plan.current is None, started=started) | {"mlflow_run": tracked}
+        return _handed([ref], ran=ran, started=started) | {"mlflow_run": tracked}
 
 
 def gate(dataset: str, **context: Any) -> dict[str, Any]:
@@ -73,6 +81,7 @@ def gate(dataset: str, **context: Any) -> dict[str, Any]:
             model=refs_of(pull(context, "train"))[0],
             baseline=refs_of(pull(context, "baseline"))[0],
             features=refs_of(pull(context, "featurize"))[0],
+            publish=run.publish,
         )
         log.info("The gate says %s", "yes" if verdict["passed"] else "no")
         for reason in verdict["reasons"]:

@@ -17,7 +17,7 @@ from boostline.lake.arrow import read_parquet
 from boostline.lake.features import LABEL, test_raw_keys
 from boostline.lake.manifest import Manifest, Ref, read_ref
 from boostline.lake.store import Store
-from boostline.metrics import Metrics, evaluate
+from boostline.metrics import PER_CLASS, Metrics, evaluate
 from boostline.registry.gate import decide
 from boostline.registry.versions import CHAMPION, date_of, load_version, promoted_before, verdict_of
 from boostline.scoring.engine import allowed_threads
@@ -31,9 +31,19 @@ if TYPE_CHECKING:
 
 
 def judge(
-    store: Store, settings: Settings, dataset: Dataset, day: date, *, model: Ref, baseline: Ref, features: Ref
+    store: Store,
+    settings: Settings,
+    dataset: Dataset,
+    day: date,
+    *,
+    model: Ref,
+    baseline: Ref,
+    features: Ref,
+    publish: bool = True,
 ) -> dict[str, Any]:
-    """Judge a candidate, and record the verdict with its version (or its run, for an experiment).
+    """Judge a candidate, and record the verdict with its version (or its run, for an experiment's own model).
+
+    An experiment that changes nothing that the model depends on judges the published version, and leaves it as it is.
 
     A candidate that has been champion before, judged by the same rules against the same baseline, gets the verdict that
     was recorded then: a repeat of a finished run changes nothing.
@@ -46,17 +56,19 @@ def judge(
         model: The candidate's manifest.
         baseline: The baseline's, on the same features.
         features: Of the same date; their raw test rows are what the champion is scored on.
+        publish: False for an experiment.
 
     Returns:
         `{"passed", "reasons", "champion", "candidate"}`; champion: `{"version", "date", "metrics"}` on these test rows
-        (metrics none where it was not compared), or none where there is no champion.
+        (metrics none where it was not compared), or none where there is no champion. Metrics are without those by
+        class, since MLflow keeps at most 100,000 characters of them.
 
     Raises:
         ModelRefused: The champion's files are gone, or do not match their SHA-256.
         ServiceUnavailable: MLflow does not answer.
     """
     candidate, rival, rows = read_ref(store, model), read_ref(store, baseline), read_ref(store, features)
-    tracked = candidate.details["mlflow"]
+    tracked, metrics = candidate.details["mlflow"], _of_all_classes(candidate.details["metrics"]["test"])
     # Rules and baseline are part of what is recorded, so that changed ones are judged anew.
     basis = {"gate": dataset.gate.model_dump(), "baseline": baseline.identity}
     with tracking(settings) as mlflow:
@@ -67,25 +79,20 @@ def judge(
             return verdict
         champion = mlflow.aliased(dataset.name, CHAMPION)
         if champion and own and champion.version == own.version:
-            champion = None  # made champion by hand: it cannot be its own rival
-        compared, notes = _score_champion(store, settings, dataset, day, champion, rows)
-        decision = decide(
-            candidate.details["metrics"]["test"],
-            rival.details["metrics"]["test"],
-            compared,
-            dataset.gate,
-            candidate.rows["test"],
-        )
+            compared, notes = None, [f"version {own.version} is the champion itself, so the baseline alone was to beat"]
+        else:
+            compared, notes = _score_champion(store, settings, dataset, day, champion, rows)
+        decision = decide(metrics, rival.details["metrics"]["test"], compared, dataset.gate, candidate.rows["test"])
         verdict = {
             "passed": decision.passed,
             "reasons": [*decision.reasons, *notes],
             "champion": champion and _champion(champion, compared),
-            "candidate": {"version": tracked["version"], "metrics": candidate.details["metrics"]["test"]},
+            "candidate": {"version": tracked["version"], "metrics": metrics},
         }
-        if own:
+        if own and publish:
             text = json.dumps({"basis": basis, "verdict": verdict})
             mlflow.tag_version(dataset.name, own.version, {TAG + "verdict": text})
-        else:
+        elif not tracked["version"]:
             text = json.dumps({key: verdict[key] for key in ("passed", "reasons")})
             mlflow.tag_run(tracked["run_id"], TAG + "verdict", text)
         return verdict
@@ -109,13 +116,13 @@ def _score_champion(
         prediction = predict_in_order(model, raw.drop_columns([LABEL]), classes, allowed_threads(settings.threads))
     except DataInvalid as error:
         return None, [f"{name}, was not compared: it cannot score these rows: {error.message}"]
-    threshold = 0.5 if model.info.threshold is None else model.info.threshold
+    threshold = threshold_in_order(model, classes)
     label = raw.column(LABEL).to_numpy()
-    return evaluate(dataset.task, label, prediction, threshold=threshold, classes=classes), []
+    return _of_all_classes(evaluate(dataset.task, label, prediction, threshold=threshold, classes=classes)), []
 
 
 def predict_in_order(model: Model, raw: Any, classes: tuple[str, ...], threads: int) -> NDArray[np.float64]:
-    """A model's predictions; several classes' probabilities by the order of `classes`, 0 for one that it does not know.
+    """A model's predictions by the order of `classes`: of the second of two; of several 0 for one that it does not know.
 
     Args:
         model: Any version's.
@@ -124,11 +131,13 @@ def predict_in_order(model: Model, raw: Any, classes: tuple[str, ...], threads: 
         threads: For XGBoost.
 
     Raises:
-        DataInvalid: The model cannot score these rows.
+        DataInvalid: The model cannot score these rows, or tells two other classes apart.
     """
     import numpy as np
 
     prediction = model.predict(raw, threads)
+    if model.info.task == "binary":
+        return 1 - prediction if _is_reversed(model, classes) else prediction
     if model.info.task != "multiclass":
         return prediction
     found = np.zeros((len(prediction), len(classes)))
@@ -136,6 +145,24 @@ def predict_in_order(model: Model, raw: Any, classes: tuple[str, ...], threads: 
         if name in model.info.classes:
             found[:, index] = prediction[:, model.info.classes.index(name)]
     return found
+
+
+def threshold_in_order(model: Model, classes: tuple[str, ...]) -> float:
+    """The decision threshold that belongs to the predictions of `predict_in_order`."""
+    found = 0.5 if model.info.threshold is None else model.info.threshold
+    return 1 - found if model.info.task == "binary" and _is_reversed(model, classes) else found
+
+
+def _is_reversed(model: Model, classes: tuple[str, ...]) -> bool:
+    """Whether a binary model's positive class is the negative one by `classes`."""
+    known, wanted = model.info.classes, list(classes) or ["0", "1"]
+    if sorted(known) != sorted(wanted):
+        raise DataInvalid(f"its classes are {', '.join(known)}, those of the rows are {', '.join(wanted)}")
+    return known != wanted
+
+
+def _of_all_classes(metrics: Metrics) -> Metrics:
+    return {name: value for name, value in metrics.items() if name != PER_CLASS}
 
 
 def _champion(version: Version, metrics: Metrics | None) -> dict[str, Any]:

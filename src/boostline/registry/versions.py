@@ -47,6 +47,17 @@ def version_number(store: Store, model: Ref) -> str | None:
     return str(number) if number else None
 
 
+def is_registered(store: Store, settings: Settings, model: Ref) -> bool:
+    """Whether MLflow still has the version of a published model.
+
+    The fingerprint decides: where the whole registered model was deleted, another date's version may bear the number.
+    """
+    number = version_number(store, model)
+    with tracking(settings) as mlflow:
+        found = mlflow.version(model.dataset, number) if number else None
+    return found is not None and found.tags.get(TAG + "fingerprint") == model.fingerprint
+
+
 def promoted_before(version: Version) -> bool:
     """Whether the pipeline has made it champion at some time."""
     return TAG + "promotion" in version.tags

@@ -62,7 +62,7 @@ def report_keys(ref: Ref) -> tuple[str, str]:
 def write_report(store: Store, settings: Settings, facts: RunFacts, target: Target, attempt: str) -> Ref:
     """Write page and JSON into an attempt, log the page with the model's MLflow run, and publish.
 
-    An experiment's report stays unpublished.
+    An experiment's report stays unpublished, and MLflow gets it only where the model is the experiment's own.
 
     Returns:
         The report's reference.
@@ -84,7 +84,8 @@ def write_report(store: Store, settings: Settings, facts: RunFacts, target: Targ
         folder + "report.html": page,
     }
     etags = store.put_many(bodies.items())
-    log_report(settings, result, page)
+    if facts.publish or result["candidate"]["version"] is None:
+        log_report(settings, result, page)
     manifest = target.manifest(
         "report",
         facts.dataset.name,

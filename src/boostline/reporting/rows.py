@@ -13,7 +13,7 @@ from boostline.lake.arrow import parquet_dataset
 from boostline.lake.features import DATA_DATE, ID_PREFIX, LABEL, split_keys, test_raw_keys
 from boostline.lake.manifest import Manifest, read_current
 from boostline.lake.store import Store
-from boostline.registry.compare import predict_in_order
+from boostline.registry.compare import predict_in_order, threshold_in_order
 from boostline.registry.versions import load_version
 from boostline.scoring.engine import allowed_threads
 from boostline.scoring.matrix import contributions
@@ -116,7 +116,10 @@ def load_test_rows(
     classes = tuple(str(item) for item in features.details.get("classes") or ())
     inputs = raw.drop_columns([LABEL])
     predictions = {"candidate": candidate.predict(inputs, threads)}
-    thresholds = {"candidate": _threshold(candidate), "baseline": float(baseline.details.get("threshold", 0.5))}
+    thresholds = {
+        "candidate": threshold_in_order(candidate, classes),
+        "baseline": float(baseline.details.get("threshold", 0.5)),
+    }
     found = _baseline_predictions(store, dataset, baseline, raw, places)
     if found is None:
         notes.append(
@@ -127,7 +130,7 @@ def load_test_rows(
     if champion:
         try:
             predictions["champion"] = predict_in_order(champion, inputs, classes, threads)
-            thresholds["champion"] = _threshold(champion)
+            thresholds["champion"] = threshold_in_order(champion, classes)
         except DataInvalid as error:
             notes.append(f"The champion cannot score these rows: {error.message}")
     coded = candidate.transform.apply(inputs)
@@ -200,10 +203,6 @@ def _baseline_predictions(
         return single
     several: NDArray[np.float64] = values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)
     return several
-
-
-def _threshold(model: Model) -> float:
-    return 0.5 if model.info.threshold is None else model.info.threshold
 
 
 def _days(raw: Any) -> NDArray[np.datetime64]:

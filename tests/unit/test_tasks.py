@@ -1,0 +1,88 @@
+"""The Python tasks as Airflow calls them, on a real S3 store and a real MLflow server."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+import mlflow
+import pytest
+import yaml
+from tests.model_lab import put_baseline, toy_dataset, toy_features
+from tests.pipeline_lab import WEAK
+
+from boostline.tracking import tracking
+
+DAY = "2020-03-31"
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory):
+    """The module; Airflow reads its settings when it is first imported."""
+    os.environ.setdefault("AIRFLOW_HOME", str(tmp_path_factory.mktemp("airflow")))
+    from boostline.orchestration import tasks
+
+    return tasks
+
+
+@pytest.fixture
+def task(tasks, store, settings, request, monkeypatch, tmp_path):
+    """`task(name, **form)`: what a task of a run returns, less what it cost; the tasks before it have run."""
+    dataset = toy_dataset("regression", request.node.name.removeprefix("test_")[:60], **{"model.rounds": 5})
+    body = dataset.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    (tmp_path / f"{dataset.name}.yaml").write_text(yaml.safe_dump(body))
+    for key in ("lake", "s3_endpoint", "mlflow_uri"):
+        monkeypatch.setenv(f"BOOSTLINE_{key.upper()}", str(getattr(settings, key)))
+    monkeypatch.setenv("BOOSTLINE_DATASETS", str(tmp_path))
+    features, baseline = toy_features(store, dataset, DAY, rows=400), put_baseline(store, dataset, DAY, WEAK)
+    handed = {"featurize": {"refs": [features.model_dump()]}, "baseline": {"refs": [baseline.model_dump()]}}
+
+    def run(name, **form):
+        dag_run = SimpleNamespace(partition_key=DAY, logical_date=None, run_id="manual__1", run_type="manual")
+        ti = SimpleNamespace(try_number=1, xcom_pull=lambda task_ids: handed[task_ids])
+        handed[name] = getattr(tasks, name)(dataset.name, dag_run=dag_run, params=form, ti=ti)
+        return tasks._timeless(handed[name])
+
+    run.dataset = dataset.name
+    return run
+
+
+def test_version_deleted_in_mlflow_is_trained_and_registered_anew(task, mlflow_uri):
+    first, again = task("train"), task("train")
+    assert first["ran"] and not again["ran"] and again["refs"] == first["refs"]
+    client = mlflow.MlflowClient(mlflow_uri)
+    client.delete_model_version(task.dataset, "1")
+    client.delete_run(first["mlflow_run"])
+    # An experiment needs no version.
+    assert not task("train", beat_baseline=0.5)["ran"]
+    assert not task("gate", beat_baseline=0.99)["passed"]
+
+    anew = task("train")
+    assert anew["ran"] and anew["mlflow_run"] != first["mlflow_run"]
+    assert task("gate")["candidate"]["version"] == "2"
+    assert task("promote")["promoted"]
+    assert task("train") == anew | {"ran": False}
+    # Another date's version may bear the number, where the whole registered model was deleted.
+    client.set_model_version_tag(task.dataset, "2", "boostline.fingerprint", "another's")
+    assert task("train")["ran"]
+
+
+def test_experiment_of_the_published_model_changes_nothing_of_its_version(task, settings, mlflow_uri):
+    task("train")
+    plain = task("gate"), task("promote")
+    assert plain[1]["promoted"]
+    client = mlflow.MlflowClient(mlflow_uri)
+
+    def recorded():
+        with tracking(settings) as api:
+            version = api.version(task.dataset, "1")
+        return version.tags, client.get_run(version.run_id).data.tags
+
+    before = recorded()
+    assert not task("train", beat_baseline=0.99)["ran"]
+    verdict = task("gate", beat_baseline=0.99)
+    assert not verdict["passed"]
+    assert verdict["reasons"][-1] == "version 1 is the champion itself, so the baseline alone was to beat"
+    assert not task("promote", beat_baseline=0.99)["promoted"]
+    assert recorded() == before
+    assert (task("gate"), task("promote")) == plain

@@ -1,0 +1,98 @@
+"""MLflow's address, and answers that are not MLflow's: what a person is told, and what they are not shown."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from boostline.errors import EnvironmentUnfit, FailError, ServiceUnavailable
+from boostline.settings import Settings
+from boostline.tracking import tracking
+
+
+@pytest.fixture
+def answering():
+    """`answering(status, body)`: the port of a server that gives every request this answer; what it was asked."""
+    servers = []
+
+    def start(status, body):
+        asked = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(self.headers)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args):
+                return
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return server.server_port, asked
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (200, b"<html>Please sign in</html>", EnvironmentUnfit),
+        (200, b"", EnvironmentUnfit),
+        (200, b"[]", EnvironmentUnfit),
+        (400, b'["wrong"]', FailError),
+        (502, b'"bad gateway"', ServiceUnavailable),
+    ],
+)
+def test_an_answer_that_is_not_mlflows_names_the_address_and_no_password(answering, status, body, error):
+    port, asked = answering(status, body)
+    settings = Settings(mlflow_uri=f"http://ann:s3cret@127.0.0.1:{port}")
+    with pytest.raises(error, match=f"MLflow at http://127.0.0.1:{port} ") as caught, tracking(settings) as mlflow:
+        mlflow.version("toys", "1")
+    assert "s3cret" not in str(caught.value)
+    assert asked[0]["Authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://mlflow:5000:5000", "'http://mlflow:5000:5000'"),
+        ("sqlite:///mlflow.db", "'sqlite:///mlflow.db'"),
+        ("http://ann:s3c/ret@mlflow:5000", "'mlflow:5000'"),
+        ("ann:s3cret@mlflow:5000", "'mlflow:5000'"),
+    ],
+)
+def test_what_is_no_address_is_refused_without_its_password(address, shown):
+    with (
+        pytest.raises(EnvironmentUnfit, match=rf"BOOSTLINE_MLFLOW_URI is {shown}.*\n.*http://127.0.0.1:5000"),
+        tracking(Settings(mlflow_uri=address)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "page"),
+    [
+        ("https://ann:s3@cret@mlflow/ui/", "https://mlflow/ui"),
+        ("http://hub/user/ann@example.org/mlflow", "http://hub/user/ann@example.org/mlflow"),
+    ],
+)
+def test_links_hold_no_password(address, page):
+    assert Settings(mlflow_uri=address).mlflow_page == page
+    assert Settings(mlflow_link=address).mlflow_page == page
+
+
+def test_a_run_that_was_deleted_meanwhile_is_no_traceback(settings):
+    with (
+        pytest.raises(FailError, match=r"runs/set-tag: .*not found(?s:.*)Clear the train task"),
+        tracking(settings) as api,
+    ):
+        api.tag_run("0" * 32, "key", "value")
