@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boostline.dataset import change_dataset, dataset_files, dataset_path, load_dataset, parse_dataset
@@ -75,6 +75,10 @@ def test_shipped_files_are_valid(path: Path) -> None:
         ("features.numeric", ["price"], "['price'] would leak the label"),
         ("features.never", ["area"], "['area'] would leak the label"),
         ("features.derived", {"big": {"ratio": ["area", "people"], "hour": "area"}}, "exactly one of hour"),
+        ("features.derived", {"dow": {"weekday": None}}, "derived.dow: exactly one of hour"),
+        ("features.derived", {"both": {"concat": []}}, "derived.both: exactly one of hour"),
+        ("features.derived", {"reasons": {"ratio": ["area", "people"]}}, "derived: ['reasons'] are reserved"),
+        ("features.derived", {"_code_a": {"ratio": ["area", "people"]}}, "derived: ['_code_a'] are reserved"),
         (
             "features",
             {"categorical": ["area"]},
@@ -93,10 +97,29 @@ def test_shipped_files_are_valid(path: Path) -> None:
         ("tables.sales.max_bad_share", 2, "max_bad_share: Input should be less than or equal to 1"),
         ("tables.sales.columns.area", {"type": "double", "allowed": ["a"]}, "allowed and clean are for strings"),
         ("tables.sales.columns.date", {"type": "date"}, "['date'] are reserved"),
+        ("tables.sales.columns.file", {"type": "string"}, "['file'] are reserved; rename with `source`"),
+        ("tables.sales.columns.reasons", {"type": "string"}, "['reasons'] are reserved; rename with `source`"),
+        ("tables.sales.columns._raw", {"type": "string"}, "['_raw'] are reserved; rename with `source`"),
+        (
+            "tables.sales.columns.size",
+            {"type": "double", "source": "area"},
+            "tables.sales: raw columns ['area'] are read by more than one column",
+        ),
         ("tables.towns.columns.area", {"type": "double"}, "['area'] exist already; rename them with `source`"),
         ("window", {"days": 3, "min_days": 4}, "min_days (4) is above days (3)"),
+        ("label.classes", ["low", "high"], "label.classes: a regression predicts a number"),
+        ("label.classes", ["low", "high", "low"], "label: classes: ['low'] named twice"),
+        ("split", {"kind": "hash", "valid_share": 0.5, "test_share": 0.5}, "valid_share + test_share must be below 1"),
+        ("spark", {"timeout_minutes": float("inf")}, "spark.timeout_minutes: Input should be a finite number"),
+        ("spark", {"timeout_minutes": 1e300}, "spark.timeout_minutes: Input should be less than or equal to 10080"),
         ("spark", {"driver_memory": "lots"}, "spark.driver_memory: String should match pattern"),
-        ("model.params", {"objective": "binary:logistic"}, "does not fit task regression"),
+        (
+            "model.params",
+            {"objective": "binary:logistic"},
+            "objective: 'binary:logistic' is none of regression's: reg:squarederror, reg:squaredlogerror, reg:logistic",
+        ),
+        ("model.params", {"objective": "reg:quantileerror"}, "'reg:quantileerror' is none of regression's"),
+        ("model.params", {"objective": "reg:nonsense"}, "'reg:nonsense' is none of regression's"),
     ],
 )
 def test_a_wrong_file_names_the_key_and_what_is_allowed(path: str, value: Any, says: str) -> None:
@@ -105,6 +128,48 @@ def test_a_wrong_file_names_the_key_and_what_is_allowed(path: str, value: Any, s
         parse_dataset(data, source="houses.yaml")
     assert says in str(error.value)
     assert "houses.yaml: " in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "objective", "allowed"),
+    [
+        ("binary", "binary:logitraw", "binary:logistic"),
+        ("binary", "binary:hinge", "binary:logistic"),
+        ("multiclass", "multi:softmax", "multi:softprob"),
+    ],
+)
+def test_an_objective_that_predicts_no_probability_is_refused(task: str, objective: str, allowed: str) -> None:
+    data = MINIMAL | {"task": task, "baseline": {"kind": "logistic"}, "gate": {"metric": "log_loss"}}
+    with pytest.raises(DatasetInvalid, match=f"objective: '{objective}' is none of {task}'s: {allowed}\\."):
+        parse_dataset(data | {"model": {"params": {"objective": objective}}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "since: 2013-02-30",
+        "[" * 1000,
+        "x: " + "1" * 5000,
+        "x: !!int ''",
+        "x: !!bool maybe",
+        "x: !!timestamp soon",
+        "a: {",
+        "caf\xe9",
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_file_that_cannot_be_parsed_is_told(text: str, tmp_path: Path) -> None:
+    (tmp_path / "houses.yaml").write_text(text, encoding="latin-1")
+    with pytest.raises(DatasetInvalid, match=r"houses\.yaml: not YAML: "):
+        load_dataset(tmp_path / "houses.yaml")
+
+
+def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    for name, reason in (("folder", "Is a directory"), ("loop", "Too many levels of symbolic links")):
+        with pytest.raises(DatasetInvalid, match=rf"{name}\.yaml: cannot be read: {reason}"):
+            load_dataset(tmp_path / f"{name}.yaml")
 
 
 @pytest.mark.parametrize("pattern", [r"\s+", r"a.b", r"(?=a)", r"(a)\1", r"a*", r"a$b", r"é", r"[a&&b]", r"a++", "("])
@@ -152,16 +217,28 @@ def test_form_changes_are_checked_like_the_file() -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
     max_leaves=4,
 )
 
 
-@given(st.sampled_from(sorted(MINIMAL)), json_values)
-def test_any_value_anywhere_gives_a_dataset_or_a_clear_error(key: str, value: Any) -> None:
+def key_paths(node: Any) -> list[str]:
+    """Dotted paths of all keys of a mapping, the nested ones too."""
+    if not isinstance(node, dict):
+        return []
+    return [path for key, inner in node.items() for path in (key, *(f"{key}.{rest}" for rest in key_paths(inner)))]
+
+
+DERIVED = changed("features.derived", {"dense": {"ratio": ["people", "area"]}})
+ALL_KEYS = key_paths(parse_dataset(DERIVED).model_dump(mode="json", by_alias=True))
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.sampled_from(ALL_KEYS), st.none() | json_values)
+def test_any_value_anywhere_gives_a_dataset_or_a_clear_error(path: str, value: Any) -> None:
     try:
-        parse_dataset({**MINIMAL, key: value}, source="houses.yaml")
+        parse_dataset(changed(path, value), source="houses.yaml")
     except BoostlineError as error:
         assert "houses.yaml: " in str(error)
 
@@ -184,6 +261,18 @@ def test_init_drafts_a_valid_file_from_a_sample(tmp_path: Path, label: str, task
         draft_dataset(source, label, tmp_path / "datasets", name=None, id_columns=[])
 
 
+def test_init_renames_what_is_reserved_and_leaves_empty_columns_out_of_the_features(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    lines = ["id,probability,prediction,file,reasons,_raw,empty,y"]
+    source.write_text("\n".join(lines + [f"{i},{i},{i},{i},{i},{i},,{i * 1.5}" for i in range(30)]) + "\n")
+    dataset = load_dataset(draft_dataset(source, "y", tmp_path / "datasets", name=None, id_columns=[]))
+    named = {name: column.source for name, column in dataset.raw_columns.items() if column.source}
+    renamed = ("probability", "prediction", "file", "reasons")
+    assert named == {f"c_{name}": name for name in renamed} | {"raw": "_raw"}
+    assert "empty" in dataset.raw_columns
+    assert dataset.features.names == (*(f"c_{name}" for name in renamed), "raw")
+
+
 def test_init_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
     source = tmp_path / "a.csv"
     source.write_text("x,y\n1,1\n1,1\n")
@@ -196,6 +285,12 @@ def test_init_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
         draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
     source.write_text("x,y\n")
     with pytest.raises(DataInvalid, match="no rows"):
+        draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
+    source.write_text("x,y,x\n1,1,1\n2,2,2\n")
+    with pytest.raises(DataInvalid, match="has two columns named 'x'"):
+        draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
+    source.write_bytes("größe,y\n1,1\n2,2\n".encode("latin-1"))
+    with pytest.raises(DataInvalid, match="(?s)no CSV file with a header.*UTF-8"):
         draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
 
 

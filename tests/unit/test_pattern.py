@@ -14,6 +14,12 @@ def test_a_closing_dollar_means_the_very_end(pattern: str, portable: str) -> Non
     assert portable_pattern(pattern) == portable
 
 
+@pytest.mark.parametrize("pattern", ["a{99999999999999999999}", "(" * 5000 + "a" + ")" * 5000], ids=["count", "depth"])
+def test_what_python_cannot_compile_is_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match="is no regular expression"):
+        check_pattern(pattern)
+
+
 @pytest.mark.parametrize("pattern", [r"\s+", "a*", ".+", "(?i)a", r"(a)\1", "a++", "[a&&b]", "é", "(", "a$b", "x|"])
 def test_what_engines_read_differently_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="replace:"):

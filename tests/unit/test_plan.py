@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from boostline.dataset import Dataset, parse_dataset
-from boostline.errors import DataMissing, DatasetInvalid, NothingToDo
+from boostline.errors import DataInvalid, DataMissing, DatasetInvalid, NothingToDo
 from boostline.lake.cleanup import remove_old_attempts
 from boostline.lake.manifest import Manifest, publish, read_current
 from boostline.lake.plan import WindowRefs, load_window, plan_ingest, plan_stage, save_window
@@ -148,6 +148,16 @@ def test_a_window_is_handed_on_by_its_content(store: Store) -> None:
     assert load_window(store, key) == window
 
 
+def test_a_window_that_maintenance_removed_is_handed_on_anew_by_ingest(store: Store) -> None:
+    window = WindowRefs(date=DAY.isoformat(), refs=[])
+    key = save_window(store, "meters", window)
+    remove_old_attempts(store, "meters", datetime.now(UTC) + timedelta(days=15), 14)
+    with pytest.raises(DataMissing, match=r"windows/date=2024-05-10/\w+.json is gone.*\n.*Clear the ingest task"):
+        load_window(store, key)
+    save_window(store, "meters", window)
+    assert load_window(store, key) == window
+
+
 def test_landing_says_what_is_wrong(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("meter,load\n")
@@ -159,6 +169,29 @@ def test_landing_says_what_is_wrong(store: Store, tmp_path: Path) -> None:
         land(store, dataset(), "sites", [path], DAY)
     with pytest.raises(DataMissing, match=r"no such file: .*b\.csv"):
         land(store, dataset(), "readings", [path, tmp_path / "b.csv"], DAY)
+
+
+def test_files_of_one_name_are_refused_before_any_is_landed(store: Store, tmp_path: Path) -> None:
+    files = [tmp_path / name / "part.csv" for name in ("a", "b")]
+    for path in files:
+        path.parent.mkdir()
+        path.write_text("meter,load\n")
+    with pytest.raises(DataInvalid, match=f"^{files[0]} and {files[1]} would be one file"):
+        land(store, dataset(), "readings", files, DAY)
+    assert list(store.list("")) == []
+
+
+@pytest.mark.parametrize("name", ["_part.csv", ".part.csv"])
+def test_files_that_ingest_leaves_out_are_refused_but_the_marker_is_not(
+    store: Store, tmp_path: Path, name: str
+) -> None:
+    files = [tmp_path / "part.csv", tmp_path / name]
+    for path in files:
+        path.write_text("meter,load\n")
+    with pytest.raises(DataInvalid, match=rf"{name}: ingest leaves out files.*\nRename it"):
+        land(store, dataset(), "readings", files, DAY)
+    assert list(store.list("")) == []
+    assert len(land(store, dataset(wait={"marker": name}), "readings", files, DAY)) == 2
 
 
 def test_maintenance_removes_only_what_nothing_needs(store: Store, landed: Any) -> None:

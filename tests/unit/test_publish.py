@@ -71,6 +71,13 @@ def test_a_revived_zombie_cannot_overwrite_newer_work(store: Store) -> None:
     assert current(store) == (read_ref(store, newer), newer.etag)
 
 
+def test_a_manifest_that_was_deleted_meanwhile_is_not_replaced(store: Store) -> None:
+    before = publish(store, manifest("before", fingerprint="1" * 64), None)
+    store.delete([read_ref(store, before).current_key])
+    with pytest.raises(Superseded, match="another run, which then removed it, published first"):
+        publish(store, manifest("after", fingerprint="2" * 64), before.etag)
+
+
 class LosesAnswers(Store):
     """Does what it is asked, then fails as if the answer had been lost; boto3 would send the request again."""
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
-from boostline.errors import DataMissing, StoreUnavailable, StoreUnsuitable
+from boostline.errors import DataMissing, EnvironmentUnfit, StoreUnavailable, StoreUnsuitable
 from boostline.lake.store import NotFound, PreconditionFailed, Store
 
 
@@ -59,6 +61,63 @@ def test_a_missing_bucket_is_told(store: Store) -> None:
 def test_a_dead_store_is_told(store: Store) -> None:
     with pytest.raises(StoreUnavailable, match=r"http://127.0.0.1:9 does not answer"):
         Store(store.settings.model_copy(update={"s3_endpoint": "http://127.0.0.1:9"})).probe()
+
+
+def test_an_endpoint_without_its_scheme_is_told(store: Store) -> None:
+    with pytest.raises(EnvironmentUnfit, match=r"BOOSTLINE_S3_ENDPOINT: Invalid endpoint: localhost:8333.*\n.*http://"):
+        Store(store.settings.model_copy(update={"s3_endpoint": "localhost:8333"}))
+
+
+def test_landing_into_a_store_with_faults_is_told_like_any_write(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n")
+    store.upload("rows.csv", path)
+    assert store.get("rows.csv")[0] == b"a,b\n"
+    with pytest.raises(StoreUnsuitable, match=r"no bucket 'lakes'"):
+        Store(store.settings.model_copy(update={"lake": "s3://lakes/x"})).upload("rows.csv", path)
+    with pytest.raises(StoreUnavailable, match=r"http://127.0.0.1:9 does not answer"):
+        Store(store.settings.model_copy(update={"s3_endpoint": "http://127.0.0.1:9"})).upload("rows.csv", path)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(StoreUnsuitable, match="refuses these keys"):
+        Store(store.settings).upload("rows.csv", path)
+
+
+@contextmanager
+def answering(status: int, code: str) -> Iterator[str]:
+    """A server that refuses every PUT the way AWS does."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = f"<Error><Code>{code}</Code><Message>as AWS says it</Message></Error>".encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_keys_that_have_expired_are_refused_keys(store: Store) -> None:
+    with (
+        answering(400, "ExpiredToken") as endpoint,
+        pytest.raises(StoreUnsuitable, match=r"refuses these keys .*\(ExpiredToken\).*\n.*AWS_SESSION_TOKEN"),
+    ):
+        Store(store.settings.model_copy(update={"s3_endpoint": endpoint})).put("key", b"")
+
+
+def test_what_was_deleted_meanwhile_is_another_object_than_expected(store: Store) -> None:
+    """AWS answers so; the server of these tests answers 412."""
+    with answering(404, "NoSuchKey") as endpoint, pytest.raises(PreconditionFailed):
+        Store(store.settings.model_copy(update={"s3_endpoint": endpoint})).put_if("key", b"", "0" * 32)
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pytest
 from tests.model_lab import TOY_CLASSES, put_features, toy_dataset, toy_features, toy_rows, train_toy
 
-from boostline.errors import ModelRefused, ServiceUnavailable, Superseded
+from boostline.dataset.sections import OBJECTIVES
+from boostline.errors import DataInvalid, ModelRefused, ServiceUnavailable, Superseded
 from boostline.lake.manifest import publish, read_current, read_ref
 from boostline.metrics import evaluate
 from boostline.scoring.engine import allowed_threads
@@ -69,6 +70,38 @@ def test_numbers_beyond_single_precision_count_as_the_largest(store, settings):
     model = load_published(store, read_ref(store, ref))
     assert model.predict(raw["test"]).tolist() == model.predict(rows(largest, 2)).tolist()
     assert len(set(model.predict(raw["test"]).tolist())) > 1
+
+
+def with_labels(change):
+    """Toy rows of all splits whose label is what `change` makes of it."""
+    rows = {split: toy_rows("regression", 200, seed) for seed, split in enumerate(("train", "valid", "test"))}
+    return {split: found.drop_columns(["_label"]).append_column("_label", pa.array(change(found["_label"].to_numpy())))
+            for split, found in rows.items()}  # fmt: skip
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES["regression"])
+def test_every_objective_of_regression_trains_and_is_measured_in_the_labels_unit(store, settings, objective):
+    dataset = toy_dataset("regression", f"objective_{objective[-5:]}", **{"model.params.objective": objective})
+    rows = with_labels(lambda label: 1 / (1 + np.exp(-label)))
+    ref = train_toy(store, settings, dataset, put_features(store, dataset, "2020-03-31", rows), publish=False)
+    assert read_ref(store, ref).details["metrics"]["test"]["r2"] > 0.3
+
+
+@pytest.mark.parametrize(
+    ("objective", "change", "says"),
+    [
+        ("count:poisson", lambda label: label - 1e3, "label must be non-negative"),
+        ("reg:gamma", np.zeros_like, "must be greater than 0 for gamma regression"),
+        ("reg:squarederror", lambda label: label * 1e39, "Label contains NaN, infinity or a value too large"),
+    ],
+)
+def test_a_label_that_the_objective_does_not_take_is_told(store, settings, objective, change, says):
+    dataset = toy_dataset("regression", "odd_labels", **{"model.params.objective": objective})
+    features = put_features(store, dataset, "2020-03-31", with_labels(change))
+    with pytest.raises(DataInvalid, match=f"^XGBoost cannot learn from these rows: .*{says}.*") as error:
+        train_toy(store, settings, dataset, features, publish=False)
+    assert "label cost and model.params" in error.value.remedy
+    assert "\n" not in error.value.message and "/src/" not in error.value.message
 
 
 @pytest.mark.parametrize("task", TASKS)

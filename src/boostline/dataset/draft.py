@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from boostline.dataset.file import dataset_path, parse_dataset
+from boostline.dataset.sections import RESERVED_COLUMNS
 from boostline.errors import DataInvalid, DataMissing, DatasetInvalid
 
 SAMPLE_BYTES = 8 * 1024 * 1024
@@ -59,10 +60,13 @@ def _sample(file: Path) -> Any:
     convert = csv.ConvertOptions(null_values=["", "NA"], strings_can_be_null=True)
     try:
         table = csv.read_csv(pa.BufferReader(text), convert_options=convert)
-    except pa.ArrowInvalid as error:
+        names = table.column_names
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise DataInvalid(
             f"{file} is no CSV file with a header: {error}", "Save it as comma-separated UTF-8"
         ) from error
+    if twice := sorted({column for column in names if names.count(column) > 1}):
+        raise DataInvalid(f"{file} has two columns named {twice[0]!r}", "Give each column a name of its own")
     if not table.num_rows:
         raise DataInvalid(f"{file} has a header and no rows", "Give a file with data")
     return table
@@ -73,7 +77,11 @@ def _draft(name: str, sample: Any, label: str, id_columns: list[str]) -> dict[st
     safe = _safe_names(sample.column_names)
     task, classes = _task(sample, label)
     keys = [safe[column] for column in id_columns]
-    usable = [column for column in sample.column_names if column != label and column not in id_columns]
+    usable = [
+        column
+        for column in sample.column_names
+        if column != label and column not in id_columns and sample.column(column).null_count < sample.num_rows
+    ]
     texts = [
         safe[column]
         for column in usable
@@ -120,7 +128,7 @@ def _safe_names(columns: list[str]) -> dict[str, str]:
     taken: dict[str, str] = {}
     for column in columns:
         safe = re.sub(r"[^A-Za-z0-9_]+", "_", column).strip("_") or "column"
-        safe = f"c_{safe}" if safe[0].isdigit() or safe in ("date", "split", "data_date") else safe
+        safe = f"c_{safe}" if safe[0].isdigit() or safe in RESERVED_COLUMNS else safe
         while safe in taken.values():
             safe += "_"
         taken[column] = safe

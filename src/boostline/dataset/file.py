@@ -25,7 +25,10 @@ def load_dataset(path: Path) -> Dataset:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError as error:
         raise DatasetInvalid(f"{path}: no such dataset file", f"Files there: {_names(path.parent)}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DatasetInvalid(f"{path}: cannot be read: {error.strerror}", "It is to be a file of text") from error
+    # PyYAML's own errors are but of the grammar: a value such as 2013-02-30 or `!!bool maybe` fails as Python does.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise DatasetInvalid(f"{path}: not YAML: {error}", "Mend the file and run `boostline check`") from error
     dataset = parse_dataset(data, source=str(path))
     if dataset.name != path.stem:

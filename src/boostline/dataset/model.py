@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from boostline.dataset.sections import (
     CATEGORICAL_TYPES,
     NUMERIC_TYPES,
-    RESERVED_COLUMNS,
+    OBJECTIVES,
     Baseline,
     Column,
     ColumnName,
@@ -31,6 +31,7 @@ from boostline.dataset.sections import (
     Window,
     require_known,
     require_type,
+    reserved,
 )
 from boostline.metrics import METRICS_BY_TASK
 
@@ -107,8 +108,8 @@ class Dataset(Section):
         used = {*names, *(column for item in self.features.derived.values() for column in item.columns)}
         if leaks := used & {self.label.name, *self.features.never}:
             raise ValueError(f"features: {sorted(leaks)} would leak the label (label or never)")
-        if RESERVED_COLUMNS & set(self.features.derived):
-            raise ValueError(f"features.derived: {sorted(RESERVED_COLUMNS)} are reserved names")
+        if taken := reserved(self.features.derived):
+            raise ValueError(f"features.derived: {taken} are reserved names")
         if self.label.expression is None and self.label.name not in known:
             raise ValueError(f"label: {self.label.name!r} is no column; give an expression or one of {sorted(known)}")
         return self
@@ -132,9 +133,12 @@ class Dataset(Section):
         fits = {"linear": ("regression",), "logistic": ("binary", "multiclass")}.get(self.baseline.kind)
         if fits and self.task not in fits:
             raise ValueError(f"baseline.kind: {self.baseline.kind} does not fit task {self.task}")
-        objectives = {"regression": ("reg:", "count:"), "binary": ("binary:",), "multiclass": ("multi:",)}[self.task]
-        if self.model.params.objective and not self.model.params.objective.startswith(objectives):
-            raise ValueError(f"model.params.objective: {self.model.params.objective} does not fit task {self.task}")
+        objective = self.model.params.objective
+        if objective is not None and objective not in OBJECTIVES[self.task]:
+            allowed = ", ".join(OBJECTIVES[self.task])
+            raise ValueError(f"model.params.objective: {objective!r} is none of {self.task}'s: {allowed}")
+        if self.task == "regression" and self.label.classes:
+            raise ValueError("label.classes: a regression predicts a number, which has no classes")
         if self.task == "binary" and len(self.label.classes) not in (0, 2):
             raise ValueError("label.classes: a binary label has two classes, the negative one first")
         if isinstance(self.split, TimeSplit) and self.split.valid_days + self.split.test_days >= self.window.days:

@@ -28,7 +28,7 @@ def check_pattern(pattern: str) -> None:
         raise ValueError(f"replace: {pattern!r} uses `.`; write a set such as [^,] instead")
     try:
         compiled = re.compile(body)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:  # a huge repeat count; groups within groups
         raise ValueError(f"replace: {pattern!r} is no regular expression: {error}") from error
     if compiled.match(""):
         raise ValueError(f"replace: {pattern!r} matches the empty text")

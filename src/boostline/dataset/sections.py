@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Annotated, Any, Literal, Self
 
@@ -19,13 +20,30 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Task = Literal["regression", "binary", "multiclass"]
 CATEGORICAL_TYPES = frozenset({"string", "boolean", "date", "integer", "long"})
 NUMERIC_TYPES = frozenset({"double", "boolean", "integer", "long"})
-RESERVED_COLUMNS = frozenset({"data_date", "split", "date", "model_version", "prediction", "probability"})
+OBJECTIVES: dict[Task, tuple[str, ...]] = {
+    "regression": (
+        "reg:squarederror",
+        "reg:squaredlogerror",
+        "reg:logistic",
+        "reg:pseudohubererror",
+        "reg:absoluteerror",
+        "reg:gamma",
+        "reg:tweedie",
+        "count:poisson",
+    ),
+    "binary": ("binary:logistic",),
+    "multiclass": ("multi:softprob",),
+}
+"""XGBoost's objectives by task, the default first: those that predict one number a row, or probabilities."""
+RESERVED_COLUMNS = frozenset(
+    {"data_date", "split", "date", "file", "reasons", "model_version", "prediction", "probability"}
+)
 
 
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values do not change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 class Replace(Section):
@@ -85,8 +103,11 @@ class Table(Section):
     @model_validator(mode="after")
     def _columns_exist(self) -> Self:
         require_known(self.key, self.columns, "key")
-        if taken := RESERVED_COLUMNS & set(self.columns):
-            raise ValueError(f"column names {sorted(taken)} are reserved; rename with `source`")
+        if taken := reserved(self.columns):
+            raise ValueError(f"column names {taken} are reserved; rename with `source`")
+        raw = [column.source or name for name, column in self.columns.items()]
+        if doubled := repeated(raw):
+            raise ValueError(f"raw columns {doubled} are read by more than one column; keep one of each")
         return self
 
 
@@ -97,6 +118,12 @@ class Label(Section):
     expression: str | None = Field(None, description="Spark SQL over the joined columns; no value drops the row")
     classes: tuple[str, ...] = Field((), description="Class names in order; found in the train rows where not given")
     unit: str = Field("", max_length=40, description="Of a number, for the report: min, EUR")
+
+    @model_validator(mode="after")
+    def _classes_differ(self) -> Self:
+        if doubled := repeated(self.classes):
+            raise ValueError(f"classes: {doubled} named twice")
+        return self
 
 
 class TimeSplit(Section):
@@ -115,6 +142,12 @@ class HashSplit(Section):
     valid_share: float = Field(0.1, gt=0, lt=1)
     test_share: float = Field(0.1, gt=0, lt=1)
     test_is_valid: Literal[False] = False
+
+    @model_validator(mode="after")
+    def _rows_left_to_train(self) -> Self:
+        if self.valid_share + self.test_share >= 1:
+            raise ValueError("valid_share + test_share must be below 1: the rest is learnt from")
+        return self
 
 
 class FirstRowsSplit(Section):
@@ -158,8 +191,9 @@ class Derived(Section):
 
     @model_validator(mode="after")
     def _one_operation(self) -> Self:
-        if len(self.model_fields_set) != 1:
-            raise ValueError(f"exactly one of {', '.join(type(self).model_fields)}")
+        # A key that is left blank in the file is set, to no value.
+        if len(self.model_fields_set) != 1 or not self.columns:
+            raise ValueError(f"exactly one of {', '.join(type(self).model_fields)}, with its columns")
         return self
 
     @property
@@ -248,8 +282,10 @@ class XGBoostParams(Section):
     grow_policy: Literal["depthwise", "lossguide"] = "depthwise"
     max_cat_to_onehot: int = Field(4, ge=1)
     max_cat_threshold: int = Field(64, ge=1)
-    objective: Annotated[str, StringConstraints(pattern=r"^(reg|binary|multi|count):[a-z]+$")] | None = Field(
-        None, description="Default: reg:squarederror, binary:logistic or multi:softprob"
+    objective: str | None = Field(
+        None,
+        description="One of the task's, the first by default. "
+        + "; ".join(f"{task}: {', '.join(names)}" for task, names in OBJECTIVES.items()),
     )
 
 
@@ -321,7 +357,7 @@ class Spark(Section):
     )
     cores_max: int = Field(2, ge=1, description="Cores of the whole application")
     shuffle_partitions: int = Field(4, ge=1)
-    timeout_minutes: float = Field(60, gt=0, description="A Spark task that takes longer is ended")
+    timeout_minutes: float = Field(60, gt=0, le=7 * 24 * 60, description="A Spark task that takes longer is ended")
 
     @property
     def properties(self) -> dict[str, str]:
@@ -352,6 +388,16 @@ class Stream(Section):
         if (self.source == "kafka") != (self.topic is not None):
             raise ValueError("stream: name a topic for source: kafka, and only then")
         return self
+
+
+def reserved(names: Iterable[str]) -> list[str]:
+    """Those of the names that columns of Boostline's own have, or may get."""
+    return sorted(name for name in names if name in RESERVED_COLUMNS or name.startswith("_"))
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """Those of the names that stand there more than once."""
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 def require_type(name: str, found: str, allowed: frozenset[str], what: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from boostline.errors import StoreUnavailable, Superseded
 from boostline.lake.store import Store
 
 
@@ -18,19 +21,93 @@ def read_parquet(store: Store, keys: list[str], columns: list[str] | None = None
     return parquet_dataset(store, keys).to_table(columns=columns)
 
 
-def parquet_dataset(store: Store, keys: list[str]) -> Any:
-    """A `pyarrow.dataset.Dataset` of exactly these files, to read batch by batch."""
-    import pyarrow.dataset as ds
+def parquet_dataset(store: Store, keys: list[str]) -> ParquetDataset:
+    """Exactly these files, to read batch by batch.
+
+    Raises:
+        Superseded: A file is gone.
+        StoreUnavailable: S3 does not answer.
+    """
+    return ParquetDataset(store, keys)
+
+
+class ParquetDataset:
+    """A `pyarrow.dataset.Dataset` whose methods say what S3 did; PyArrow asks whether the file is Parquet.
+
+    Args:
+        store: The lake.
+        keys: Parquet files, from a manifest.
+    """
+
+    def __init__(self, store: Store, keys: list[str]) -> None:
+        import pyarrow.dataset as ds
+
+        self._store, self._keys = store, keys
+        full = [store.uri(key).removeprefix("s3://") for key in keys]
+        with self._errors():
+            self._dataset = ds.dataset(full, filesystem=_filesystem(store), format="parquet")
+        self.schema: Any = self._dataset.schema
+
+    def count_rows(self) -> int:
+        """Rows of all files, from their footers."""
+        with self._errors():
+            return int(self._dataset.count_rows())
+
+    def to_table(self, columns: list[str] | None = None) -> Any:
+        """All rows as a `pyarrow.Table`."""
+        with self._errors():
+            return self._dataset.to_table(columns=columns)
+
+    def to_batches(self, **options: Any) -> Iterator[Any]:
+        """All rows as record batches; the options are those of `pyarrow.dataset.Dataset.to_batches`."""
+        with self._errors():
+            yield from self._dataset.to_batches(**options)
+
+    def take(self, places: Any) -> Any:
+        """The rows at these places as a `pyarrow.Table`."""
+        with self._errors():
+            return self._dataset.take(places)
+
+    def head(self, rows: int, columns: list[str] | None = None) -> Any:
+        """The first rows as a `pyarrow.Table`."""
+        with self._errors():
+            return self._dataset.head(rows, columns=columns)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn PyArrow's errors of S3 into ours; a file that is broken stays its error."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise Superseded(
+                f"{self._where} is gone, or a part of it: it was removed after this task had been told of it",
+                "Clear the earlier tasks of this run, so that they write again",
+            ) from error
+        except OSError as error:
+            # A broken file is an OSError too. Only what S3 or the way to it answered is called an AWS Error.
+            _, is_s3, answer = str(error).partition("AWS Error ")
+            if not is_s3:
+                raise
+            raise StoreUnavailable(
+                f"S3 at {self._store.settings.s3_endpoint or 'AWS'} failed on {self._where}: {answer}",
+                "Try again when it is up",
+            ) from error
+
+    @property
+    def _where(self) -> str:
+        """The file's address, or that of the folder where there are several."""
+        return self._store.uri(self._keys[0] if len(self._keys) == 1 else self._keys[0].rpartition("/")[0] + "/")
+
+
+def _filesystem(store: Store) -> Any:
     from pyarrow.fs import S3FileSystem
 
     settings = store.settings
     endpoint = settings.s3_endpoint or ""
-    filesystem = S3FileSystem(
+    return S3FileSystem(
         endpoint_override=endpoint.split("://", 1)[-1] or None,
         scheme=endpoint.split("://", 1)[0] if endpoint else "https",
         region=settings.s3_region,
         connect_timeout=5,
         request_timeout=30,
     )
-    full = [store.uri(key).removeprefix("s3://") for key in keys]
-    return ds.dataset(full, filesystem=filesystem, format="parquet")

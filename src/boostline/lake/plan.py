@@ -15,7 +15,7 @@ from boostline.lake import paths
 from boostline.lake.job import Target
 from boostline.lake.manifest import Manifest, Ref, Stage, fingerprint, read_current, ref_of
 from boostline.lake.raw import raw_partitions
-from boostline.lake.store import Store, StoredObject
+from boostline.lake.store import NotFound, Store, StoredObject
 
 
 class WindowRefs(BaseModel):
@@ -148,8 +148,18 @@ def save_window(store: Store, dataset: str, window: WindowRefs) -> str:
 
 
 def load_window(store: Store, key: str) -> WindowRefs:
-    """The window that ingest handed on."""
-    return WindowRefs.model_validate_json(store.get(key)[0])
+    """The window that ingest handed on.
+
+    Raises:
+        DataMissing: Maintenance has removed it, as it does with old ones.
+    """
+    try:
+        return WindowRefs.model_validate_json(store.get(key)[0])
+    except NotFound as error:
+        raise DataMissing(
+            f"{store.uri(key)} is gone: the window was removed after ingest had handed it on",
+            "Clear the ingest task of this run, so that it hands on its window anew",
+        ) from error
 
 
 def _published(

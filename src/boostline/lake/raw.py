@@ -8,10 +8,11 @@ from datetime import date
 from pathlib import Path
 
 from boostline.dataset import Dataset
-from boostline.errors import DataMissing, DatasetInvalid
+from boostline.errors import DataInvalid, DataMissing, DatasetInvalid
 from boostline.lake import paths
 from boostline.lake.store import Store, StoredObject
 
+_HIDDEN = ("_", ".")
 _PARTITION = re.compile(r"^(?:date=(\d{4}-\d{2}-\d{2})|(reference))/")
 
 
@@ -27,6 +28,11 @@ def land(store: Store, dataset: Dataset, table: str, files: list[Path], day: dat
 
     Returns:
         The addresses written.
+
+    Raises:
+        DatasetInvalid: The dataset has no such table.
+        DataMissing: A file is not there, or the date does not suit the table.
+        DataInvalid: Two files of one name, or a name that ingest leaves out.
     """
     if table not in dataset.tables:
         raise DatasetInvalid(f"dataset {dataset.name} has no table {table!r}", f"Tables: {', '.join(dataset.tables)}")
@@ -37,9 +43,10 @@ def land(store: Store, dataset: Dataset, table: str, files: list[Path], day: dat
         raise DataMissing(f"table {table} holds reference rows without a date", "Leave --date out")
     if gone := [str(path) for path in files if not path.is_file()]:
         raise DataMissing(f"no such file: {', '.join(gone)}", "Check the path")
+    _check_names(dataset, files)
     folder = paths.raw_folder(dataset.name, table, day.isoformat() if day else paths.REFERENCE)
     for path in files:
-        store.upload(folder + path.name, str(path))
+        store.upload(folder + path.name, path)
     return [store.uri(folder + path.name) for path in files]
 
 
@@ -49,6 +56,19 @@ def raw_partitions(store: Store, dataset: str, table: str) -> dict[str, list[Sto
     found: dict[str, list[StoredObject]] = defaultdict(list)
     for item in store.list(folder):
         match = _PARTITION.match(item.key[len(folder) :])
-        if match and not item.key.rsplit("/", 1)[-1].startswith(("_", ".")):
+        if match and not item.key.rsplit("/", 1)[-1].startswith(_HIDDEN):
             found[match[1] or match[2]].append(item)
     return dict(found)
+
+
+def _check_names(dataset: Dataset, files: list[Path]) -> None:
+    seen: dict[str, Path] = {}
+    for path in files:
+        if path.name.startswith(_HIDDEN) and path.name != dataset.wait.marker:
+            raise DataInvalid(f"{path}: ingest leaves out files whose names start with _ or .", "Rename it")
+        if path.name in seen:
+            raise DataInvalid(
+                f"{seen[path.name]} and {path} would be one file in the lake, which keeps only their name",
+                "Rename one of them",
+            )
+        seen[path.name] = path

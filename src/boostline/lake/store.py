@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from boostline.errors import BoostlineError, DataMissing, StoreUnavailable, StoreUnsuitable
+from boostline.errors import BoostlineError, DataMissing, EnvironmentUnfit, StoreUnavailable, StoreUnsuitable
 from boostline.settings import Settings
 
 if TYPE_CHECKING:
@@ -97,12 +98,19 @@ class Store:
         """Create an object (`expected_etag` none) or replace exactly the one with that ETag.
 
         Raises:
-            PreconditionFailed: Another object is there; nothing was written, or a lost answer hid our own write.
+            PreconditionFailed: Another object is there, or none any more; nothing was written, or a lost answer hid our
+                own write.
         """
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if expected_etag is None else {"IfMatch": expected_etag}
-        with self._errors(key):
-            answer = self._client.put_object(Bucket=self.settings.bucket, Key=self._full(key), Body=body, **condition)
-            return _bare(answer["ETag"])
+        try:
+            with self._errors(key):
+                answer = self._client.put_object(
+                    Bucket=self.settings.bucket, Key=self._full(key), Body=body, **condition
+                )
+                return _bare(answer["ETag"])
+        except NotFound as error:
+            # AWS answers If-Match on an object that was deleted with 404, other stores with 412.
+            raise PreconditionFailed(key) from error
 
     def list(self, folder: str) -> Iterator[StoredObject]:
         """All objects below a folder, in key order, without the empty `folder/` markers that S3A leaves."""
@@ -116,10 +124,11 @@ class Store:
                     if not item["Key"].endswith("/"):
                         yield StoredObject(item["Key"][cut:], item["Size"], _bare(item["ETag"]), item["LastModified"])
 
-    def upload(self, key: str, path: str) -> None:
+    def upload(self, key: str, path: Path) -> None:
         """Write a local file, in parts where it is large."""
-        with self._errors(key):
-            self._client.upload_file(path, self.settings.bucket, self._full(key))
+        # upload_file would hide S3's answer in an error of its own.
+        with self._errors(key), path.open("rb") as body:
+            self._client.upload_fileobj(body, self.settings.bucket, self._full(key))
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; those that do not exist are no error."""
@@ -183,10 +192,10 @@ class Store:
                     f"{where} does not implement conditional writes",
                     "Use a store that has them, such as AWS S3, SeaweedFS or MinIO",
                 ) from error
-            if status in (401, 403):
+            if status in (401, 403) or code in ("ExpiredToken", "InvalidToken"):  # AWS answers those with 400
                 raise StoreUnsuitable(
                     f"{where} refuses these keys for {self.uri(key)} ({code})",
-                    "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the rights of that identity",
+                    "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and the rights of that identity",
                 ) from error
             raise StoreUnavailable(f"{where} failed on {self.uri(key)}: {error}", "Try again when it is up") from error
         except NoCredentialsError as error:
@@ -211,9 +220,14 @@ def _client(settings: Settings) -> S3Client:
         s3={"addressing_style": "path" if settings.s3_endpoint else "auto"},
     )
     # A session of its own: boto3's default one keeps the keys that it first saw.
-    return boto3.session.Session().client(
-        "s3", endpoint_url=settings.s3_endpoint, region_name=settings.s3_region, config=config
-    )
+    try:
+        return boto3.session.Session().client(
+            "s3", endpoint_url=settings.s3_endpoint, region_name=settings.s3_region, config=config
+        )
+    except ValueError as error:
+        raise EnvironmentUnfit(
+            f"BOOSTLINE_S3_ENDPOINT: {error}", "Write it with its scheme, such as http://127.0.0.1:8333"
+        ) from error
 
 
 def _bare(etag: str) -> str:

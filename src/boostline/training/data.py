@@ -57,7 +57,7 @@ class SplitFiles:
         if not keys:
             raise DataInvalid("the features have no file of one of the splits", "Clear the featurize task")
         self._dataset = parquet_dataset(store, keys)
-        self.rows = int(self._dataset.count_rows())
+        self.rows = self._dataset.count_rows()
         if absent := set(self._wanted) - set(self._dataset.schema.names):
             raise DataInvalid(f"{store.uri(keys[0])} has no column {sorted(absent)}", "Clear the featurize task")
 
@@ -68,10 +68,8 @@ class SplitFiles:
 
     def batches(self) -> Iterator[Any]:
         """Arrow record batches, few at a time in memory."""
-        return iter(
-            self._dataset.to_batches(
-                columns=self._wanted, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
-            )
+        return self._dataset.to_batches(
+            columns=self._wanted, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
         )
 
     def table(self) -> Any:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from boostline.dataset import Dataset
+from boostline.dataset.sections import OBJECTIVES
+from boostline.errors import DataInvalid
 from boostline.scoring.engine import import_xgboost
 from boostline.training.data import Rows
 
 log = logging.getLogger(__name__)
 
-_OBJECTIVE = {"regression": "reg:squarederror", "binary": "binary:logistic", "multiclass": "multi:softprob"}
 _EVAL_METRIC = {"regression": "rmse", "binary": "logloss", "multiclass": "mlogloss"}
 PROGRESS_LINES = 20
 """About so many lines of progress go to the log."""
@@ -25,13 +29,27 @@ def booster_params(dataset: Dataset, classes: list[str], threads: int) -> dict[s
     unused = {"objective", "scale_pos_weight"} if dataset.task == "multiclass" else {"objective"}
     params = dataset.model.params.model_dump(by_alias=True, exclude=unused)
     params |= {
-        "objective": dataset.model.params.objective or _OBJECTIVE[dataset.task],
+        "objective": dataset.model.params.objective or OBJECTIVES[dataset.task][0],
         "eval_metric": _EVAL_METRIC[dataset.task],
         "seed": dataset.model.seed,
         "nthread": threads,
         "tree_method": "hist",
     }
     return params | ({"num_class": len(classes)} if dataset.task == "multiclass" else {})
+
+
+@contextmanager
+def refusals(dataset: Dataset) -> Iterator[None]:
+    """Turn what XGBoost refuses, such as a label that the objective does not know, into an error of the data."""
+    try:
+        yield
+    except import_xgboost().core.XGBoostError as error:
+        # One line says it, after the place in XGBoost's source; a C++ stack follows.
+        reason = re.sub(r"^\[\S+\] \S+: ", "", str(error).partition("\n")[0])
+        raise DataInvalid(
+            f"XGBoost cannot learn from these rows: {reason}",
+            f"Check the values of label {dataset.label.name} and model.params, above all objective, in the dataset file",
+        ) from error
 
 
 def fit(dataset: Dataset, params: dict[str, Any], train: Rows, valid: Rows) -> tuple[Any, Curve]:

@@ -26,7 +26,7 @@ from boostline.scoring.model_file import INFO, TRANSFORM, UBJ, ModelInfo, softwa
 from boostline.settings import Settings
 from boostline.training.data import SplitFiles, feature_columns, load_split, raw_sample
 from boostline.training.explain import importance, sample_size
-from boostline.training.fit import Curve, booster_params, fit
+from boostline.training.fit import Curve, booster_params, fit, refusals
 from boostline.training.track import Input, point_to, track
 from boostline.transform import needed_columns
 
@@ -82,7 +82,7 @@ def train_model(
     Raises:
         Superseded: Another attempt published another model for this date meanwhile.
         ServiceUnavailable: MLflow does not answer.
-        DataInvalid: The features hold nothing to learn from.
+        DataInvalid: The features hold nothing to learn from, or a label that the objective does not take.
     """
     started = time.monotonic()
     source = read_ref(store, features)
@@ -143,10 +143,11 @@ def _fit_and_measure(
     params = booster_params(dataset, classes, threads)
     files = {split: SplitFiles(store, split_keys(source, split), columns) for split in _SPLITS}
     limits = {"max_bin": dataset.model.params.max_bin, "threads": threads, "limit": settings.external_memory_bytes}
-    train = load_split(files["train"], like=None, cache=_folder(scratch, "train"), **limits)
-    valid = load_split(files["valid"], like=train, cache=_folder(scratch, "valid"), **limits)
-    log.info("Training on %d rows of %d features, %d threads", len(train.label), len(columns.names), threads)
-    booster, curve = fit(dataset, params, train, valid)
+    with refusals(dataset):
+        train = load_split(files["train"], like=None, cache=_folder(scratch, "train"), **limits)
+        valid = load_split(files["valid"], like=train, cache=_folder(scratch, "valid"), **limits)
+        log.info("Training on %d rows of %d features, %d threads", len(train.label), len(columns.names), threads)
+        booster, curve = fit(dataset, params, train, valid)
     labels = {"train": train.label, "valid": valid.label}
     found = {"train": booster.predict(train.matrix), "valid": booster.predict(valid.matrix)}
     del train, valid
