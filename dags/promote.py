@@ -35,6 +35,7 @@ def promote_dag(dataset: Dataset) -> DAG | None:
         schedule=None,
         start_date=datetime(2013, 1, 1, tzinfo=UTC),
         catchup=False,
+        auto_register=False,  # `dags_by_id` does, and not before it is whole
         max_active_runs=1000,  # a run that waits for a person holds up no other
         is_paused_upon_creation=False,  # it runs only when asked to, and a paused one would ask nobody
         params=approval_form(),

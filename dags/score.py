@@ -33,6 +33,7 @@ def score_dag(dataset: Dataset) -> DAG:
         schedule=PartitionedAssetTimetable(assets=clean_asset(dataset, SETTINGS)),
         start_date=datetime(2013, 1, 1, tzinfo=UTC),
         catchup=False,
+        auto_register=False,  # `dags_by_id` does, and not before it is whole
         max_active_runs=2,
         params=score_form(),
         default_args=default_args(SETTINGS),

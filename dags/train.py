@@ -43,6 +43,7 @@ def train_dag(dataset: Dataset) -> DAG:
         schedule=daily_partitions(),
         start_date=datetime(2013, 1, 1, tzinfo=UTC),
         catchup=False,
+        auto_register=False,  # `dags_by_id` does, and not before it is whole
         max_active_runs=2,
         params=trigger_form(dataset),
         default_args=default_args(SETTINGS),

@@ -52,6 +52,12 @@ def answers(cluster: Cluster, token: str) -> list[tuple[int, str]]:
     return found
 
 
+def health(cluster: Cluster) -> dict[str, str]:
+    """Of the services of S3."""
+    found = {item["Config"]["Labels"]["com.docker.compose.service"]: item["State"] for item in cluster.containers()}
+    return {name: found[name]["Health"]["Status"] for name in ("s3", "s3-store")}
+
+
 @contextmanager
 def newer_checkout() -> Iterator[None]:
     """Code in the checkout that the image does not have, as after a pull."""
@@ -98,7 +104,7 @@ def test_a_backup_is_whole_or_not_there_and_leaves_all_running(served: Cluster, 
         "mlflow_login.dump",
         "s3.tar",
     ]
-    wait_for("S3", lambda: served.compose("ps", "--status", "running", "--services", "s3", "s3-store"), 60)
+    wait_for("S3", lambda: health(served) == {"s3": "healthy", "s3-store": "healthy"}, 60)
     published = served.inside("published", DATASET, DAY.isoformat())
 
     served.compose("stop", "postgres")

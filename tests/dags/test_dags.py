@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,9 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
-from boostline.dataset import dataset_files
+from boostline.dataset import Dataset, dataset_files, load_dataset
+from boostline.orchestration.run import FORM_PATHS
+from boostline.orchestration.spark_job import spark_job
 from boostline.registry.approval import LONGEST_REASON
 
 DAGS = Path("dags").resolve()
@@ -149,6 +152,15 @@ def test_the_form_explains_every_field(dags: dict[str, Any], name: str, kind: st
         assert "type" in schema, field
 
 
+@pytest.mark.parametrize("name", DATASETS)
+def test_an_untouched_form_holds_no_value_of_the_file(dags: dict[str, Any], name: str) -> None:
+    # Airflow's form sends what it shows, and a run keeps it: the file's values would outlive their mending.
+    params = dags[f"{name}_train"].params
+    assert {params[field] for field in FORM_PATHS} == {None}
+    rounds = load_dataset(Path(f"conf/datasets/{name}.yaml")).model.rounds
+    assert f" {rounds}." in params.get_param("rounds").description
+
+
 @pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.name)
 def test_dag_files_are_wiring(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 100
@@ -181,6 +193,49 @@ def test_one_broken_file_leaves_the_other_datasets_alone(tmp_path: Path, monkeyp
         task.python_callable(**task.op_kwargs)
     assert "houses.yaml: extra: unknown key" in str(error.value)
     assert "task: Input should be 'regression', 'binary' or 'multiclass'" in str(error.value)
+
+
+def test_a_file_that_cannot_be_parsed_or_read_leaves_the_other_datasets_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree("conf/datasets", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "dated.yaml").write_text("name: dated\nsince: 2013-02-30\n")
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    monkeypatch.setenv("BOOSTLINE_DATASETS", str(tmp_path))
+    dags = load_dags()
+    assert {f"{name}_train" for name in DATASETS} < set(dags)
+    for name, says in (
+        ("dated", "not YAML: day is out of range for month"),
+        ("folder", "cannot be read: Is a directory"),
+        ("loop", "cannot be read: Too many levels"),
+    ):
+        assert f"{name}.yaml: {says}" in dags[f"{name}_train"].doc_md
+
+
+@pytest.mark.parametrize("quoted", ["{{ task }}", "{% if x %}", "{{ nothing }}"])
+def test_a_broken_file_is_quoted_as_it_is(quoted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "houses.yaml").write_text(f"name: houses\ntask: '{quoted}'\n")
+    monkeypatch.setenv("BOOSTLINE_DATASETS", str(tmp_path))
+    (task,) = load_dags()["houses_train"].tasks
+    task.render_template_fields({})
+    with pytest.raises(AirflowFailException, match=re.escape(f"(given: '{quoted}')")):
+        task.execute({})
+
+
+def test_a_fault_that_no_check_foresaw_leaves_the_other_datasets_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail_half_way(job: str, dataset: Dataset, **kwargs: Any) -> Any:
+        if (job, dataset.name) == ("featurize", "nyc_flights"):
+            raise OverflowError("days=99999999999 is too much")
+        return spark_job(job, dataset, **kwargs)
+
+    monkeypatch.setattr("boostline.orchestration.spark_job.spark_job", fail_half_way)
+    dags = load_dags()
+    assert {f"{name}_train" for name in DATASETS} < set(dags)
+    assert [name for name, dag in dags.items() if "invalid" in dag.tags] == ["nyc_flights_train"]
+    (task,) = dags["nyc_flights_train"].tasks
+    with pytest.raises(AirflowFailException, match=r"nyc_flights\.yaml: OverflowError: days=99999999999 is too much"):
+        task.python_callable(**task.op_kwargs)
 
 
 def test_a_dataset_that_waits_gets_a_waiting_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

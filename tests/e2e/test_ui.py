@@ -125,10 +125,7 @@ def test_a_run_with_a_changed_parameter_from_the_form(world: World, person: Pers
     page.execute_script("arguments[0].focus()", date_field)
     date_field.send_keys(day.strftime("%m%d%Y"))
     person.see("button", "Change the run").click()
-    rounds = person.see("[name=element_rounds]")
-    for _ in range(4):
-        rounds.send_keys("\b")
-    rounds.send_keys("7")
+    person.see("[name=element_rounds]").send_keys("7")
     page.find_elements(By.XPATH, "//div[@role='dialog']//button[normalize-space()='Trigger']")[-1].click()
 
     def new() -> list[dict[str, Any]]:

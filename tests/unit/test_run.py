@@ -11,7 +11,7 @@ import pytest
 
 from boostline.dataset import load_dataset
 from boostline.errors import DatasetInvalid, RunDateInvalid
-from boostline.orchestration.run import FORM_PATHS, form_default, new_attempt, resolve_date, resolve_run
+from boostline.orchestration.run import FORM_PATHS, new_attempt, resolve_date, resolve_run
 from boostline.settings import Settings
 
 NYC = load_dataset(Path("conf/datasets/nyc_flights.yaml"))
@@ -50,7 +50,7 @@ def test_a_run_without_one_clear_date_says_how_to_pass_it(key: str | None, form:
 
 def context(run_type: str = "manual", **params: Any) -> dict[str, Any]:
     dag_run = SimpleNamespace(partition_key="2013-03-31", logical_date=None, run_id="manual__1", run_type=run_type)
-    return {"dag_run": dag_run, "params": {field: form_default(NYC, field) for field in FORM_PATHS} | params}
+    return {"dag_run": dag_run, "params": dict.fromkeys(FORM_PATHS) | params}
 
 
 def test_the_form_untouched_is_no_experiment() -> None:
@@ -64,6 +64,10 @@ def test_a_changed_form_is_an_experiment_unless_published() -> None:
     assert run.changes == {"model.rounds": 7, "spark.executor_memory": "2g"}
     assert (run.dataset.model.rounds, run.publish, run.is_experiment) == (7, False, True)
     assert resolve_run(context(rounds=7, publish=True), "nyc_flights", Settings()).publish
+
+
+def test_a_field_filled_in_with_the_files_own_value_changes_nothing() -> None:
+    assert resolve_run(context(rounds=NYC.model.rounds), "nyc_flights", Settings()).changes == {}
 
 
 def test_a_form_value_out_of_bounds_is_refused() -> None:

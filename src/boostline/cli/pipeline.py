@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,8 +57,8 @@ def run(
     from boostline.reporting.terminal import run_summary
 
     spec = find_dataset(dataset)
-    client, dag_id = AirflowClient(Settings()), f"{spec.name}_train"
     when, conf = parse_day(day), _conf(changes, publish)
+    client, dag_id = AirflowClient(Settings()), f"{spec.name}_train"
     client.ready_dag(dag_id)
     run_id = client.trigger(dag_id, when, conf)
     err.print(f"{dag_id} {when}: {client.url}/dags/{dag_id}/runs/{run_id}", soft_wrap=True)
@@ -82,7 +83,7 @@ def backfill(
     publish: Annotated[bool, typer.Option(help="Publish an experiment")] = False,
     parallel: Annotated[int, typer.Option(min=1, help="Runs at a time")] = 2,
 ) -> None:
-    """Train for every date of a range. Dates that succeeded before are left alone, failed ones run again."""
+    """Train for every date of a range, also those that ran before: what is up to date is not done again."""
     from boostline.orchestration.client import AirflowClient
     from boostline.orchestration.follow import follow_backfill
 
@@ -90,16 +91,22 @@ def backfill(
     start, end = parse_day(first), parse_day(last)
     if end < start:
         raise RunDateInvalid(f"--to {end} lies before --from {start}", "Swap them")
+    if end > (today := datetime.now(UTC).date()):  # Airflow would keep its run queued until that day
+        raise RunDateInvalid(f"--to {end} lies in the future: today is {today} (UTC)", f"Give --to {today} or earlier")
+    conf = _conf(changes, publish)
     client, dag_id = AirflowClient(Settings()), f"{spec.name}_train"
     client.ready_dag(dag_id)
-    number = client.backfill(dag_id, start, end, max_active=parallel, conf=_conf(changes, publish))
+    started = client.backfill(dag_id, start, end, max_active=parallel, conf=conf)
     try:
         runs = follow_backfill(client, dag_id, start, end, out)
     except KeyboardInterrupt:
-        client.cancel_backfill(number)
+        client.cancel_backfill(started["id"])
         err.print("\nThe backfill is cancelled; runs that had started go on.")
         raise typer.Exit(130) from None
     failed = sorted(day for day, item in runs.items() if item["state"] != "success")
+    if older := sorted(day for day, item in runs.items() if (item["queued_at"] or "") < started["created_at"]):
+        told = f"under way already, so not started anew: {', '.join(older)}; start those again where that matters"
+        err.print(f"[yellow]{told}[/]", soft_wrap=True)
     out.print(f"{len(runs) - len(failed)} of {len(runs)} dates succeeded")
     if failed:
         err.print(f"[red]failed: {', '.join(failed)}[/]; see `boostline runs {dataset}`")
@@ -141,7 +148,7 @@ def cancel(
 
     client = AirflowClient(Settings())
     dags = [dag for dag in client.dag_ids() if not dataset or dag.startswith(f"{dataset}_")]
-    found = [(dag, item) for dag in dags for item in client.runs(dag, limit=1000) if item["dag_run_id"] == run_id]
+    found = [(dag, item) for dag in dags if (item := client.find_run(dag, run_id))]
     if not found:
         raise DataMissing(f"no run has the id {run_id!r}", "`boostline runs DATASET` lists them")
     dag_id, item = found[0]
@@ -190,8 +197,11 @@ def _conf(changes: list[str] | None, publish: bool) -> dict[str, Any]:
             raise typer.BadParameter(f"--set {item}: write NAME=VALUE with one of {', '.join(FORM_PATHS)}")
         try:
             conf[name] = json.loads(value)
+            json.dumps(conf[name], allow_nan=False)
         except json.JSONDecodeError:
             conf[name] = value
+        except ValueError:  # NaN, Infinity, or more digits than Python reads
+            raise typer.BadParameter(f"--set {item}: no number that a run can be given") from None
     return conf
 
 

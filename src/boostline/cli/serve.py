@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from boostline.cli.app import app
+from boostline.cli.app import app, wrong_setting
 from boostline.settings import Settings
 
 
@@ -21,7 +21,6 @@ def serve(
     """
     from pydantic import ValidationError
 
-    from boostline.errors import EnvironmentUnfit
     from boostline.serving.server import serve as run
     from boostline.serving.settings import ServeSettings
 
@@ -29,7 +28,5 @@ def serve(
     try:
         settings = ServeSettings(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = "_".join(["BOOSTLINE_SERVE", *map(str, first["loc"])]).upper()
-        raise EnvironmentUnfit(f"{name}: {first['msg']}", "Mend it, or leave it out") from error
+        raise wrong_setting(error, "BOOSTLINE_SERVE") from error
     run(Settings(), settings)

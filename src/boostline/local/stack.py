@@ -66,8 +66,7 @@ def running_stack(
         ServiceUnavailable: A service does not start; names its log.
     """
     stack = make_stack(home, ports, datasets)
-    if is_running(stack.home):
-        raise EnvironmentUnfit(f"A stack already runs in {stack.home}", "Stop it with `make down`")
+    _refuse_second(stack.home)
     start(stack, services, tied=True, progress=progress)
     try:
         yield stack
@@ -85,7 +84,7 @@ def start(stack: Stack, services: Collection[str] = ALL, tied: bool = False, pro
         progress: Called with the state whenever it changed.
 
     Raises:
-        EnvironmentUnfit: A port is taken, or set-up has not been run.
+        EnvironmentUnfit: A port is taken, set-up has not been run, or another stack of this HOME was quicker.
         ServiceUnavailable: A service does not start; names its log.
     """
     from boostline.local.databases import ensure_databases
@@ -101,8 +100,11 @@ def start(stack: Stack, services: Collection[str] = ALL, tied: bool = False, pro
         ensure_databases(stack)
     write_spark_conf(stack)
     write_stack_env(stack)
+    _refuse_second(stack.home)  # looked at again here: what follows would take a quicker one's state and log away
     state_path(stack.home).unlink(missing_ok=True)
-    with (stack.home / "logs/supervisor.log").open("wb") as log:
+    path = stack.home / "logs/supervisor.log"
+    path.write_bytes(b"")
+    with path.open("ab") as log:  # appended to, so that two which start together write over nothing of each other's
         process = subprocess.Popen(
             [sys.executable, "-m", "boostline.local.supervise", *services],
             stdin=subprocess.DEVNULL,
@@ -115,7 +117,11 @@ def start(stack: Stack, services: Collection[str] = ALL, tied: bool = False, pro
     try:
         _wait_until_ready(stack, process, progress)
     except BaseException:  # Ctrl-C too: nothing that was started may stay
-        stop(stack.home)
+        if read_state(stack.home).get("pid") == process.pid:
+            stop(stack.home)
+        else:  # it has not begun, or another stack of this HOME was quicker, and is not ours to stop
+            process.terminate()
+            process.wait()
         raise
 
 
@@ -168,11 +174,18 @@ def read_state(home: Path) -> dict[str, Any]:
     return state
 
 
+def _refuse_second(home: Path) -> None:
+    if is_running(home):
+        raise EnvironmentUnfit(f"A stack already runs in {home}", "Stop it with `make down`")
+
+
 def _wait_until_ready(stack: Stack, process: subprocess.Popen[bytes], progress: Progress | None) -> None:
     seen: dict[str, Any] = {}
     while True:
         ended = process.poll() is not None
         state = read_state(stack.home)
+        if state.get("pid") != process.pid:  # none yet, or that of another stack
+            state = {}
         if progress and state != seen:
             progress(state)
         seen = state
@@ -181,6 +194,7 @@ def _wait_until_ready(stack: Stack, process: subprocess.Popen[bytes], progress: 
         if ended and state.get("error"):
             raise BoostlineError.from_dict(state["error"])
         if ended:
+            _refuse_second(stack.home)
             raise ServiceUnavailable("The stack stopped while it started", f"See {stack.home / 'logs/supervisor.log'}")
         time.sleep(0.1)
 

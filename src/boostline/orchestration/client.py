@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from tenacity import Retrying, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
@@ -16,6 +17,7 @@ from boostline.errors import EnvironmentUnfit, FailError, ServiceUnavailable
 from boostline.settings import Settings
 
 TERMINAL = frozenset({"success", "failed"})
+PAGE = 100
 PARSED_WITHIN = 45
 """Seconds that a new dataset file may take to become a DAG."""
 
@@ -80,8 +82,7 @@ class AirflowClient:
         return found
 
     def _dags(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._get("/dags", tags="boostline", limit=500)["dags"]
-        return found
+        return self._list("/dags", "dags", None, tags="boostline")
 
     def dag_ids(self) -> list[str]:
         """All DAGs of this project that Airflow knows."""
@@ -97,12 +98,14 @@ class AirflowClient:
         found: dict[str, Any] = self._get(f"/dags/{dag_id}/dagRuns/{run_id}")
         return found
 
-    def runs(self, dag_id: str, **filters: Any) -> list[dict[str, Any]]:
-        """The newest runs of a DAG, newest first."""
-        found: list[dict[str, Any]] = self._get(
-            f"/dags/{dag_id}/dagRuns", order_by="-run_after", **({"limit": 100} | filters)
-        )["dag_runs"]
-        return found
+    def find_run(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
+        """The same for an id that a person typed; none where the DAG has no such run."""
+        found: dict[str, Any] | None = self._get(f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}", none_on_404=True)
+        return found if found and found.get("dag_run_id") == run_id else None  # an empty id finds the list of runs
+
+    def runs(self, dag_id: str, *, limit: int | None = 100, **filters: Any) -> list[dict[str, Any]]:
+        """The newest runs of a DAG, newest first; all of them where `limit` is none."""
+        return self._list(f"/dags/{dag_id}/dagRuns", "dag_runs", limit, order_by="-run_after", **filters)
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """The task instances of a run."""
@@ -141,17 +144,27 @@ class AirflowClient:
                 return
         raise ServiceUnavailable(f"Airflow does not mark {run_id} as failed", "See the log of its scheduler")
 
-    def backfill(self, dag_id: str, first: date, last: date, *, max_active: int, conf: dict[str, Any]) -> int:
-        """Start a backfill over data dates, both ends included, and return its id. Dates that succeeded are left."""
+    def backfill(
+        self, dag_id: str, first: date, last: date, *, max_active: int, conf: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Start a backfill over data dates, both ends included: a new run for each that has none under way.
+
+        Returns:
+            What Airflow knows of it, its `id` and `created_at` among that. The runs exist when this returns.
+        """
         body = {
             "dag_id": dag_id,
             "from_date": f"{first}T00:00:00Z",
             "to_date": f"{last}T00:00:00Z",
             "max_active_runs": max_active,
-            "reprocess_behavior": "failed",
+            # Not "failed": late data, or other settings, are for dates that succeeded too; what is up to date costs little.
+            "reprocess_behavior": "completed",
             "dag_run_conf": conf,
         }
-        return int(self._send("POST", "/backfills", body)["id"])
+        # Airflow makes all runs before it answers: some 20 s for a year of dates.
+        patience = 30 + (last - first).days
+        started: dict[str, Any] = self._send("POST", "/backfills", body, timeout=patience)
+        return started
 
     def cancel_backfill(self, backfill_id: int) -> None:
         """End a backfill: nothing new starts; runs that are queued are failed."""
@@ -161,7 +174,7 @@ class AirflowClient:
         """The newest run of each data date that has one."""
         found: dict[str, dict[str, Any]] = {}
         runs = self.runs(
-            dag_id, partition_date_gte=f"{first}T00:00:00Z", partition_date_lte=f"{last}T00:00:00Z", limit=1000
+            dag_id, limit=None, partition_date_gte=f"{first}T00:00:00Z", partition_date_lte=f"{last}T00:00:00Z"
         )
         for run in sorted(runs, key=lambda item: item["queued_at"] or ""):
             found[run["partition_key"]] = run
@@ -171,6 +184,16 @@ class AirflowClient:
         """The state of Airflow's parts."""
         answer: dict[str, Any] = self._get("/monitor/health")
         return answer
+
+    def _list(self, path: str, kind: str, limit: int | None, **query: Any) -> list[dict[str, Any]]:
+        """The first entries of a list, or all; Airflow gives no more than its `maximum_page_limit` at a time."""
+        found: list[dict[str, Any]] = []
+        while limit is None or len(found) < limit:
+            page = self._get(path, offset=len(found), limit=PAGE if limit is None else limit - len(found), **query)
+            found += page[kind]
+            if not page[kind] or len(found) >= page["total_entries"]:
+                break
+        return found
 
     def _get(self, path: str, *, none_on_404: bool = False, **query: Any) -> Any:
         def get() -> Any:
@@ -185,9 +208,9 @@ class AirflowClient:
             reraise=True,
         )(get)
 
-    def _send(self, method: str, path: str, body: Any) -> Any:
+    def _send(self, method: str, path: str, body: Any, timeout: float = 30) -> Any:
         with self._errors():
-            return self._json(self._http.request(method, f"/api/v2{path}", json=body))
+            return self._json(self._http.request(method, f"/api/v2{path}", json=body, timeout=timeout))
 
     def _json(self, answer: httpx.Response) -> Any:
         if answer.status_code >= 500:

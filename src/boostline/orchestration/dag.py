@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from airflow.providers.standard.operators.python import PythonOperator
@@ -50,18 +51,21 @@ def date_field(description: str) -> Param:
 
 
 def trigger_form(dataset: Dataset) -> dict[str, Param]:
-    """The fields of the trigger form, with the dataset file's values."""
+    """The fields of the trigger form; empty ones take the dataset file's values.
 
-    def field(name: str, title: str, description: str, **schema: Any) -> Param:
-        text = description + " Changing it makes the run an experiment: tracked, not published."
-        return Param(form_default(dataset, name), title=title, description=text, section="Change the run", **schema)
+    Airflow's form sends every field and keeps it for the run: were they filled in, a task that is cleared after the file
+    was mended would run with the old values.
+    """
 
-    memory = {"type": "string", "pattern": "^[1-9][0-9]*[mg]$", "section": "Spark resources"}
-    number = {"type": "integer", "minimum": 1, "section": "Spark resources"}
+    def field(name: str, title: str, description: str, *, kind: str, **schema: Any) -> Param:
+        value = form_default(dataset, name)
+        text = f"{description} Empty: the dataset file's{'' if value is None else f', {value}'}."
+        text += " Changing it makes the run an experiment: tracked, not published."
+        schema = {"section": "Change the run", "type": ["null", kind], **schema}
+        return Param(None, title=title, description=text, **schema)
 
-    def resource(name: str, title: str, **schema: Any) -> Param:
-        text = "Changing it makes the run an experiment unless publish is ticked."
-        return Param(form_default(dataset, name), title=title, description=text, **schema)
+    memory: dict[str, Any] = {"kind": "string", "pattern": "^[1-9][0-9]*[mg]$", "section": "Spark resources"}
+    number: dict[str, Any] = {"kind": "integer", "minimum": 1, "section": "Spark resources"}
 
     return {
         "date": date_field("The day to learn up to, YYYY-MM-DD. Leave empty where the partition key gives it."),
@@ -71,15 +75,15 @@ def trigger_form(dataset: Dataset) -> dict[str, Param]:
             title="Publish an experiment",
             description="Only for a run with changes: publish its results as if they were the dataset file's own.",
         ),
-        "rounds": field("rounds", "Boosting rounds", "At most so many trees.", type="integer", minimum=1),
-        "eta": field("eta", "Learning rate", "Above 0, at most 1.", type="number", exclusiveMinimum=0, maximum=1),
-        "max_depth": field("max_depth", "Tree depth", "0 to 64.", type="integer", minimum=0, maximum=64),
-        "window_days": field("window_days", "Window", "Days to learn from.", type="integer", minimum=1, maximum=3660),
+        "rounds": field("rounds", "Boosting rounds", "At most so many trees.", kind="integer", minimum=1),
+        "eta": field("eta", "Learning rate", "Above 0, at most 1.", kind="number", exclusiveMinimum=0, maximum=1),
+        "max_depth": field("max_depth", "Tree depth", "0 to 64.", kind="integer", minimum=0, maximum=64),
+        "window_days": field("window_days", "Window", "Days to learn from.", kind="integer", minimum=1, maximum=3660),
         "beat_baseline": field(
             "beat_baseline",
             "Margin over the baseline",
             f"Relative gain in {dataset.gate.metric} that the gate asks for; 0.01 is one per cent.",
-            type="number",
+            kind="number",
             minimum=-1,
             maximum=1,
         ),
@@ -87,14 +91,18 @@ def trigger_form(dataset: Dataset) -> dict[str, Param]:
             "beat_champion",
             "Margin over the champion",
             f"Relative gain in {dataset.gate.metric} on the same test rows.",
-            type="number",
+            kind="number",
             minimum=-1,
             maximum=1,
         ),
-        "driver_memory": resource("driver_memory", "Driver memory", **memory),
-        "executor_memory": resource("executor_memory", "Executor memory", **memory),
-        "executor_cores": resource("executor_cores", "Cores per executor", **{**number, "type": ["null", "integer"]}),
-        "cores_max": resource("cores_max", "Cores of the application", **number),
+        "driver_memory": field("driver_memory", "Driver memory", "Of this run's Spark jobs, such as 2g.", **memory),
+        "executor_memory": field(
+            "executor_memory", "Executor memory", "Of this run's Spark jobs, such as 2g.", **memory
+        ),
+        "executor_cores": field(
+            "executor_cores", "Cores per executor", "One executor on each worker where neither says it.", **number
+        ),
+        "cores_max": field("cores_max", "Cores of the application", "Of the cluster, in all.", **number),
     }
 
 
@@ -126,11 +134,8 @@ def _invalid_dag(name: str, kind: str, error: DatasetInvalid, settings: Settings
         default_args=default_args(settings),
         doc_md=f"The dataset file is wrong:\n\n```\n{error}\n```",
     ) as dag:
-        PythonOperator(
-            task_id="dataset_file",
-            python_callable=tasks.fail_invalid,
-            op_kwargs={"message": str(error)},
-        )
+        # Not in op_kwargs, which are a template: the message quotes the file, with whatever braces that has.
+        PythonOperator(task_id="dataset_file", python_callable=partial(tasks.fail_invalid, str(error)))
     return dag
 
 
@@ -148,6 +153,11 @@ def dags_by_id(kind: str, make: Callable[[Dataset], DAG | None], settings: Setti
             found.append(make(load_dataset(path)))
         except DatasetInvalid as error:
             found.append(_invalid_dag(path.stem, kind, error, settings))
+        except Exception as error:  # noqa: BLE001
+            # Broad, for what no check foresaw: Airflow reads all datasets in one Python file, and an exception that left
+            # here would take every dataset's DAGs away. It is not hidden: the stand-in says it, and fails with it.
+            told = DatasetInvalid(f"{path}: {type(error).__name__}: {error}")
+            found.append(_invalid_dag(path.stem, kind, told, settings))
     return {dag.dag_id: dag for dag in found if dag}
 
 

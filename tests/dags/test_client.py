@@ -1,0 +1,141 @@
+"""The command line against a real Airflow API on a database of its own; a scheduler there is none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import uvicorn
+from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+from airflow.models import DagRun
+from airflow.models.backfill import Backfill
+from airflow.models.dagbundle import DagBundleModel
+from airflow.utils.session import create_session
+from sqlalchemy import update
+from typer.testing import CliRunner, Result
+
+from boostline.cli.app import app, out
+from boostline.errors import DataMissing, RunDateInvalid
+from boostline.local.places import stack_home
+from boostline.local.ports import free_ports
+from boostline.orchestration.client import AirflowClient, days_between
+from boostline.settings import Settings
+
+DAG, DAY = "nyc_flights_train", date(2013, 3, 31)
+OLD = DAY - timedelta(days=119)
+
+
+@pytest.fixture(scope="module")
+def settings() -> Iterator[Settings]:
+    """Where the API answers that knows the training DAGs."""
+    home, port = Path(os.environ["AIRFLOW_HOME"]), free_ports().airflow
+    shutil.copy(stack_home() / "fresh/airflow.db", home)
+    with create_session() as session:
+        session.merge(DagBundleModel(name="test"))
+    sync_bag_to_db(DagBag(dag_folder=str(Path("dags/train.py").resolve()), bundle_name="test"), "test", None)
+    from airflow.api_fastapi.app import create_app
+
+    server = uvicorn.Server(uvicorn.Config(create_app(apps="core"), port=port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BOOSTLINE_AIRFLOW_URL", f"http://127.0.0.1:{port}")
+        patch.setenv("BOOSTLINE_AIRFLOW_PASSWORD_FILE", str(home / "simple_auth_manager_passwords.json.generated"))
+        yield Settings()
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def client(settings: Settings) -> AirflowClient:
+    """A client for which 120 dates have been started, the newest date last."""
+    client = AirflowClient(settings)
+    client.ready_dag(DAG)
+    number = client.backfill(DAG, OLD, DAY, max_active=2, conf={})["id"]
+    client.cancel_backfill(number)
+    return client
+
+
+@pytest.fixture(autouse=True)
+def scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends every run that waits while the command line sleeps."""
+
+    def end_all(_: float) -> None:
+        with create_session() as session:
+            waiting = update(DagRun).where(DagRun.state == "queued")
+            session.execute(waiting.values(state="success", end_date=datetime.now(UTC)))
+            session.execute(update(Backfill).values(completed_at=datetime.now(UTC)))
+
+    monkeypatch.setattr("boostline.orchestration.follow.time", SimpleNamespace(sleep=end_all))
+    monkeypatch.setattr(out, "width", 200)
+
+
+def command(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+def test_more_runs_than_a_page_holds_are_all_seen(client: AirflowClient) -> None:
+    days = days_between(OLD, DAY)
+    assert len(days) == 120
+    assert sorted(client.runs_by_date(DAG, OLD, DAY)) == days
+    newest = [run["partition_key"] for run in client.runs(DAG, limit=110)]
+    assert newest == sorted(days, reverse=True)[:110]
+    assert len(client.runs(DAG, limit=1000)) == 120
+
+
+def test_all_dags_are_seen_where_a_page_holds_fewer(client: AirflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = client.dag_ids()
+    monkeypatch.setenv("AIRFLOW__API__MAXIMUM_PAGE_LIMIT", "1")
+    assert client.dag_ids() == everything
+    assert len(everything) > 1
+
+
+def test_an_old_run_is_found_by_its_id(client: AirflowClient) -> None:
+    run = client.runs_by_date(DAG, OLD, OLD)[str(OLD)]
+    assert run["dag_run_id"] not in {item["dag_run_id"] for item in client.runs(DAG)}
+    assert "has ended already: failed" in command("cancel", run["dag_run_id"]).stdout
+    for wrong in ("nothing", "a/b?c", ""):
+        with pytest.raises(DataMissing, match="no run has the id"):
+            command("cancel", wrong)
+
+
+def test_a_backfill_runs_dates_again_that_succeeded_and_waits_for_the_new_runs(client: AirflowClient) -> None:
+    first, last = DAY + timedelta(days=1), DAY + timedelta(days=3)
+    arguments = ("backfill", "nyc_flights", "--from", str(first), "--to", str(last))
+    assert "3 of 3 dates succeeded" in command(*arguments).stdout
+    before = client.runs_by_date(DAG, first, last)
+    again = command(*arguments, "--set", "rounds=50")
+    assert "3 of 3 dates succeeded" in again.stdout
+    assert "under way" not in again.stderr
+    after = client.runs_by_date(DAG, first, last)
+    assert [run["conf"] for run in after.values()] == [{"rounds": 50}] * 3
+    assert not ids(before) & ids(after)
+
+
+def test_a_backfill_says_which_dates_were_under_way(client: AirflowClient) -> None:
+    first, last = DAY + timedelta(days=4), DAY + timedelta(days=5)
+    run_id = client.trigger(DAG, first, {})
+    answer = command("backfill", "nyc_flights", "--from", str(first), "--to", str(last))
+    assert "2 of 2 dates succeeded" in answer.stdout
+    assert f"under way already, so not started anew: {first};" in answer.stderr
+    assert run_id in ids(client.runs_by_date(DAG, first, last))
+
+
+def test_a_date_to_come_is_refused(settings: Settings) -> None:
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    with pytest.raises(RunDateInvalid, match=f"{tomorrow} lies in the future: today is"):
+        command("backfill", "nyc_flights", "--from", "2013-03-31", "--to", str(tomorrow))
+
+
+def ids(runs: dict[str, dict[str, Any]]) -> set[str]:
+    return {run["dag_run_id"] for run in runs.values()}
