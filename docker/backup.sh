@@ -30,6 +30,7 @@ end_backup() {
 
 # All of it under another name first, so that what has the name is whole.
 backup() {
+  set -- "${1%/}"
   [ ! -e "$1" ] || { echo "error: $1 exists; name a new folder" >&2; exit 1; }
   mkdir -p "$(dirname "$1")"
   part=$(mktemp -d "$1.XXXXXX") stopped=

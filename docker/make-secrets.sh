@@ -21,9 +21,9 @@ want() {
 put() { printf '%s\n' "${@:2}" > "$1.new"; mv "$1.new" "$1"; }
 
 # Values of one's own: Compose would take `$` and quotes for its own, and a database's password is part of an address.
-odd=$(grep -vE '^(#.*|[A-Za-z0-9_]+=[A-Za-z0-9._~+/=,:-]*)?$' secrets.env || true)
+odd=$(grep -vE '^(#.*|[A-Za-z0-9_]+=[]A-Za-z0-9._~+/=,:@%^&!()#[-]*)?$' secrets.env || true)
 odd+=$(grep -E '^(AIRFLOW|MLFLOW)_DB_SECRET=.*[^A-Za-z0-9._~-]' secrets.env || true)
-[ -z "$odd" ] || { echo "error: docker/secrets/secrets.env: ${odd%%=*} has a character that is none of A-Z a-z 0-9 . _ ~ - (but in *_DB_SECRET: + / = , : too)" >&2; exit 1; }
+[ -z "$odd" ] || { echo "error: docker/secrets/secrets.env: ${odd%%=*} has a character that it may not have: A-Z a-z 0-9 . _ ~ - are allowed, and + / = , : @ % ^ & ! ( ) # [ ] where it is no *_DB_SECRET" >&2; exit 1; }
 
 for name in POSTGRES AIRFLOW_DB MLFLOW_DB AIRFLOW_API AIRFLOW_JWT SPARK MLFLOW_SESSION MLFLOW_ADMIN MLFLOW_PIPELINE MLFLOW_READER; do
   want "${name}_SECRET" "$(random 32)"

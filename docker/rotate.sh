@@ -25,6 +25,7 @@ if [ -n "$database" ] && [[ " $* " == *" POSTGRES_SECRET "* ]]; then
   exit 2
 fi
 
+docker/make-secrets.sh # refuses what cannot be, before anything is thrown away
 old=$(value $fernet)
 for name; do
   case $name in

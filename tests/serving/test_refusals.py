@@ -232,7 +232,7 @@ def test_arrow_texts_that_are_many_times_their_body_are_refused(server):
         pa.DictionaryArray.from_arrays(pa.array(np.arange(rows, dtype=np.int16)), many),
     ):
         answer = post(server, stream(pa.table({"city": city})), ARROW)
-        assert answer.status_code == 413 and "more than 2,000,000 bytes" in answer.json()["error"], answer.text
+        assert answer.status_code == 413 and "more than 8,000,000 bytes" in answer.json()["error"], answer.text
     # One large dictionary that each of many batches would be checked with.
     batch = pa.record_batch({"city": pa.DictionaryArray.from_arrays(first[:1], pa.array(["a" * 1_000_000]))})
     sink = io.BytesIO()

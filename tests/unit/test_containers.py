@@ -96,6 +96,17 @@ def test_a_secret_of_ones_own_that_would_be_changed_on_the_way_is_refused(tmp_pa
     }
 
 
+def test_other_secrets_of_ones_own_are_kept(tmp_path: Path) -> None:
+    make_secrets(tmp_path)
+    own = "POSTGRES_SECRET=Pa55@word!#%^&(x)\nTOKEN_X_SECRET=YWJj+/ZGVm=\n# a remark: it's mine\nBOOSTLINE_DB=[fd00::1]:5432\n"
+    file = tmp_path / "secrets/secrets.env"
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if "POSTGRES" not in line) + own)
+    made = make_secrets(tmp_path)
+    assert made["secrets.env"].endswith(own)
+    assert made["postgres.env"] == "POSTGRES_PASSWORD=Pa55@word!#%^&(x)\n"
+    assert "TOKEN_X_SECRET=YWJj+/ZGVm=" in made["serving.env"]
+
+
 def test_a_database_elsewhere_is_kept_and_named_to_its_clients(tmp_path: Path) -> None:
     make_secrets(tmp_path)
     with (tmp_path / "secrets/secrets.env").open("a") as file:

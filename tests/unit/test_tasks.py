@@ -86,3 +86,19 @@ def test_experiment_of_the_published_model_changes_nothing_of_its_version(task, 
     assert not task("promote", beat_baseline=0.99)["promoted"]
     assert recorded() == before
     assert (task("gate"), task("promote")) == plain
+
+
+def test_gate_is_asked_again_where_another_version_became_champion_meanwhile(task, store, settings, mlflow_uri):
+    task("train")
+    verdict = task("gate")
+    assert verdict["champion"] is None
+    client = mlflow.MlflowClient(mlflow_uri)
+    # Another run has registered the same model as a version of its own, and promoted it.
+    first = client.get_model_version(task.dataset, "1")
+    client.create_model_version(task.dataset, first.source, first.run_id, tags=first.tags)
+    client.set_registered_model_alias(task.dataset, "champion", "2")
+    outcome = task("promote", beat_champion=None)
+    assert outcome["verdict"]["champion"]["version"] == "2"
+    assert outcome["promoted"] is outcome["verdict"]["passed"]
+    assert client.get_model_version_by_alias(task.dataset, "champion").version == ("1" if outcome["promoted"] else "2")
+    assert task("gate") == outcome["verdict"]

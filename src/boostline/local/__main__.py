@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -127,6 +128,11 @@ def main() -> None:
         app()
     except BoostlineError as error:
         err.print(f"[red]error:[/] {escape(str(error))}")
+        sys.exit(1)
+    except subprocess.TimeoutExpired as error:
+        command = error.cmd if isinstance(error.cmd, str) else " ".join(map(str, error.cmd[:4]))
+        err.print(f"[red]error:[/] {escape(command)} … took over {error.timeout:.0f} s")
+        err.print("Check the network and what else this machine does, then try again")
         sys.exit(1)
 
 

@@ -17,7 +17,7 @@ from airflow.sdk import Param
 from boostline.dataset import Dataset, change_dataset, dataset_path, load_dataset
 from boostline.errors import FailError, NothingToDo
 from boostline.lake.manifest import read_current
-from boostline.lake.store import Store
+from boostline.lake.store import NotFound, Store
 from boostline.orchestration.failures import airflow_errors
 from boostline.orchestration.links import report_address
 from boostline.orchestration.run import Run
@@ -194,7 +194,7 @@ def _asked(settings: Settings, dataset: str, context: Any) -> Asked:
     """The training run that this run asks about.
 
     Raises:
-        FailError: There is no such run, or it has not reported.
+        FailError: There is no such run, or it has not reported, or its report is gone.
     """
     train, run_id = f"{dataset}_train", context["params"]["run"]
     handed = {
@@ -206,7 +206,14 @@ def _asked(settings: Settings, dataset: str, context: Any) -> Asked:
             "Run the date again: a candidate that waits starts a run here by itself",
         )
     store = Store(settings)
-    body, _ = store.get(handed.pop("report")["result"].removeprefix(store.uri("")))
+    address = handed.pop("report")["result"]
+    try:
+        body, _ = store.get(address.removeprefix(store.uri("")))
+    except NotFound as error:
+        raise FailError(
+            f"{address} was removed by maintenance: the question is too old to be put again",
+            f"Promote the version by hand: boostline promote {dataset} VERSION --reason …",
+        ) from error
     result = json.loads(body)
     spec, changes = load_dataset(dataset_path(settings.datasets, dataset)), (result["experiment"] or {}).get("changes")
     run = Run(

@@ -81,7 +81,8 @@ def application() -> FastAPI:
 
     @app.get("/{dag_id}/runs/{run_id}", dependencies=readable)
     def run(request: Request, dag_id: DagId, run_id: str) -> Response:
-        attempt = _attempt_of(dag_id, run_id)
+        # What was published last: after an approval another task has written the run's report anew.
+        attempt = pages.attempt_of(_known(pages, dag_id), run_id) or _attempt_of(dag_id, run_id)
         if attempt is None:
             raise HTTPException(404, "This run has no report yet: its task `report` writes it.")
         return RedirectResponse(f"{_place(request).root}/{dag_id}/reports/{attempt}")

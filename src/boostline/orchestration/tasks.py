@@ -71,18 +71,7 @@ def gate(dataset: str, **context: Any) -> dict[str, Any]:
     with airflow_errors():
         started = time.monotonic()
         settings, store, run = _start(dataset, context)
-        from boostline.registry.compare import judge
-
-        verdict: dict[str, Any] = judge(
-            store,
-            settings,
-            run.dataset,
-            run.day,
-            model=refs_of(pull(context, "train"))[0],
-            baseline=refs_of(pull(context, "baseline"))[0],
-            features=refs_of(pull(context, "featurize"))[0],
-            publish=run.publish,
-        )
+        verdict = _judge(settings, store, run, context)
         log.info("The gate says %s", "yes" if verdict["passed"] else "no")
         for reason in verdict["reasons"]:
             log.info("  %s", reason)
@@ -92,9 +81,11 @@ def gate(dataset: str, **context: Any) -> dict[str, Any]:
 def promote(dataset: str, **context: Any) -> dict[str, Any]:
     """Move the alias `champion` to the candidate where gate, date and dataset allow it.
 
+    The gate is asked again where another version has become champion since: this task alone runs one at a time.
+
     Returns:
         `{"promoted", "reason", "seconds", "peak_memory_bytes"}`; where a person has to approve first, `approval` too:
-        `{"version", "dag_id", "run_id", "address"}`.
+        `{"version", "dag_id", "run_id", "address"}`; where the gate was asked again, what it said: `verdict`.
     """
     with airflow_errors():
         started = time.monotonic()
@@ -106,11 +97,7 @@ def promote(dataset: str, **context: Any) -> dict[str, Any]:
         elif not verdict["passed"]:
             outcome = {"promoted": False, "reason": "the gate said no"}
         else:
-            from boostline.registry.promotion import promote_candidate
-
-            outcome = promote_candidate(
-                store, settings, run.dataset, model=refs_of(pull(context, "train"))[0], is_backfill=run.is_backfill
-            )
+            outcome = _promote(settings, store, run, verdict, context)
             if version := outcome.pop("waits", None):
                 outcome |= _asked_where(dataset, version)
         log.info("%s: %s", "Promoted" if outcome["promoted"] else "Not promoted", outcome["reason"])
@@ -127,6 +114,7 @@ def report(dataset: str, **context: Any) -> dict[str, Any]:
         started = time.monotonic()
         settings, store, run = _start(dataset, context)
         handed = {name: pull(context, name) for name in REPORTED}
+        handed["gate"] |= handed["promote"].get("verdict", {})
         return publish_report(settings, store, run, handed, context["ti"].try_number) | _cost(started)
 
 
@@ -195,6 +183,37 @@ def fail_invalid(message: str, **_: Any) -> None:
 def _start(dataset: str, context: Any) -> tuple[Settings, Store, Run]:
     settings = Settings()
     return settings, Store(settings), resolve_run(context, dataset, settings)
+
+
+def _judge(settings: Settings, store: Store, run: Run, context: Any) -> dict[str, Any]:
+    from boostline.registry.compare import judge
+
+    return judge(
+        store,
+        settings,
+        run.dataset,
+        run.day,
+        model=refs_of(pull(context, "train"))[0],
+        baseline=refs_of(pull(context, "baseline"))[0],
+        features=refs_of(pull(context, "featurize"))[0],
+        publish=run.publish,
+    )
+
+
+def _promote(settings: Settings, store: Store, run: Run, verdict: dict[str, Any], context: Any) -> dict[str, Any]:
+    from boostline.registry.promotion import promote_candidate
+    from boostline.registry.versions import champion_of
+
+    champion, again = champion_of(settings, run.dataset.name), dict[str, Any]()
+    known = ((verdict["champion"] or {}).get("version"), verdict["candidate"]["version"])
+    if champion and champion.version not in known:
+        log.info("Version %s is champion now: the gate is asked again", champion.version)
+        again = {"verdict": _judge(settings, store, run, context)}
+        if not again["verdict"]["passed"]:
+            reason = f"the gate, asked again since version {champion.version} is champion now, said no"
+            return {"promoted": False, "reason": reason} | again
+    model = refs_of(pull(context, "train"))[0]
+    return promote_candidate(store, settings, run.dataset, model=model, is_backfill=run.is_backfill) | again
 
 
 def _handed(refs: list[Ref], *, ran: bool, started: float) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def rollback(store: Store, settings: Settings, dataset: str, *, reason: str, who
         The version that was rolled back, and the champion now.
 
     Raises:
-        FailError: There is no champion, or none before it.
+        FailError: There is no champion, or none before it, or another one came meanwhile.
         ModelRefused: The files of the one before are gone, or do not match their SHA-256.
     """
     with tracking(settings) as mlflow:
@@ -154,6 +154,12 @@ def rollback(store: Store, settings: Settings, dataset: str, *, reason: str, who
             )
         target = versions[usable[-1]]
         load_version(store, target)
+        now = mlflow.aliased(dataset, CHAMPION)
+        if now is None or now.version != champion.version:  # loading takes a second, and a pipeline may promote in it
+            raise FailError(
+                f"the champion of {dataset} changed from version {champion.version} meanwhile",
+                f"Look again: boostline models {dataset}",
+            )
         mlflow.tag_version(dataset, champion.version, {ROLLED_BACK: reason})
         _crown(mlflow, target, champion, reason=reason, who=who)
         return champion, target

@@ -120,6 +120,11 @@ class Pages:
         shown = len(item.lines) if everything else SHOWN
         return self._render("dataset.html.j2", place, item=item, shown=shown, plots=bool(item.chart))
 
+    def attempt_of(self, name: str, run_id: str) -> str | None:
+        """The published report of a run; none where it has none, or a later run's stands in its place."""
+        lines = self._history.lines(name)
+        return next((line.attempt for line in lines if line.summary.get("run_id") == run_id), None)
+
     def report(self, place: Place, name: str, attempt: str) -> str | None:
         """A run's report in a frame; none where there is no such report."""
         found = self._file(name, attempt, "run.json")

@@ -92,7 +92,7 @@ async def _in_time(
     workers: Workers, served: Served, ask: Wanted, body: bytearray, settings: ServeSettings, deadline: float
 ) -> _Scored:
     """Score a request, at once where it is a plain one of a few rows, else in its turn and until its deadline."""
-    limits = Limits(settings.max_explain_rows if ask.explain else settings.max_rows, settings.max_body_bytes)
+    limits = Limits(settings.max_explain_rows if ask.explain else settings.max_rows, settings.max_decoded_bytes)
     if scored := _score_few(served, ask, body, limits.rows):
         return scored
     try:

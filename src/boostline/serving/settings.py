@@ -37,3 +37,8 @@ class ServeSettings(BaseSettings):
     max_waiting: int = Field(64, ge=0, description="Requests that may wait for a thread; more are refused (503)")
     timeout_seconds: float = Field(30, gt=0, description="For one request, its body included")
     shutdown_seconds: int = Field(30, ge=1, description="That requests under way get to finish when the service stops")
+
+    @property
+    def max_decoded_bytes(self) -> int:
+        """Of an Arrow stream's dictionaries and string views, written out."""
+        return 4 * self.max_body_bytes

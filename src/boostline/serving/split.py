@@ -83,7 +83,7 @@ class Shadow:
             seen = await self._queue.get()
             model = seen.challenger.model
             try:
-                limits = Limits(self._settings.max_rows, self._settings.max_body_bytes)
+                limits = Limits(self._settings.max_rows, self._settings.max_decoded_bytes)
                 arguments = (seen.media_type, seen.body, model.transform.columns, limits)
                 rows = await self._workers.run(read_rows, *arguments)
                 self._record(seen, await self._workers.answer(model, rows))
