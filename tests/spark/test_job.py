@@ -164,6 +164,8 @@ MEANINGS: list[tuple[str, type[BoostlineError], str]] = [
     ("java.io.IOException: No space left on device", EnvironmentUnfit, "scratch folder is full"),
     ("[FAILED_READ_FILE] file s3a://lake/x/raw/a.csv.gz.\njava.io.EOFException: Unexpected end of input stream",
      DataInvalid, "s3://lake/x/raw/a.csv.gz is truncated or corrupt"),
+    ("[FAILED_READ_FILE] s3a://lake/a.csv.gz\nAWSClientIOException: SdkClientException\nCaused by: java.io.EOFException: SSL "
+     "peer shut down incorrectly", StoreUnavailable, "S3 failed while Spark worked with it"),
     ("org.apache.hadoop.fs.s3a.RemoteFileChangedException: open `s3a://lake/a.csv': Change reported", InputChanged,
      "s3://lake/a.csv changed"),
     ("SparkException: Python worker exited unexpectedly (crashed)\nCaused by: java.io.EOFException", SparkLost,

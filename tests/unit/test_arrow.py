@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from tests.model_lab import parquet
 
-from boostline.errors import StoreUnavailable, Superseded
+from boostline.errors import StoreUnavailable, StoreUnsuitable, Superseded
 from boostline.lake.arrow import ParquetDataset, parquet_dataset, read_parquet
 from boostline.lake.store import Store
 
@@ -119,3 +119,9 @@ def test_a_broken_file_is_not_blamed_on_the_store(store: Store, body: bytes, say
     store.put("broken.parquet", body)
     with pytest.raises((OSError, pa.ArrowInvalid), match=says):
         read_parquet(store, ["broken.parquet"])
+
+
+def test_refused_keys_are_not_tried_again(store: Store, keys: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(StoreUnsuitable, match=r"part-0\.parquet: (ACCESS_DENIED|SIGNATURE_DOES_NOT_MATCH)"):
+        read_parquet(store, keys[:1])

@@ -364,3 +364,12 @@ def test_no_more_threads_than_the_control_group_gives(tmp_path):
     (old / "cpu.cfs_quota_us").write_text("50000\n")
     (old / "cpu.cfs_period_us").write_text("100000\n")
     assert allowed_threads(8, tmp_path / "old") == 1
+
+
+def test_what_the_machine_lacks_is_no_fault_of_the_data():
+    from xgboost.core import XGBoostError
+
+    from boostline.training.fit import refusals
+
+    with pytest.raises(XGBoostError, match="LocalFileSystem"), refusals(toy_dataset("regression", "machine")):
+        raise XGBoostError("[12:00:00] /src/io/local_filesys.cc:224: Check failed: LocalFileSystem::Open: No such file")

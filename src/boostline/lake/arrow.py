@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from boostline.errors import StoreUnavailable, Superseded
+from boostline.errors import StoreUnavailable, StoreUnsuitable, Superseded
 from boostline.lake.store import Store
+
+_REFUSALS = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "NO_SUCH_BUCKET")
+"""PyArrow's names of the answers that another try does not mend."""
 
 
 def read_parquet(store: Store, keys: list[str], columns: list[str] | None = None) -> Any:
@@ -88,10 +91,10 @@ class ParquetDataset:
             _, is_s3, answer = str(error).partition("AWS Error ")
             if not is_s3:
                 raise
-            raise StoreUnavailable(
-                f"S3 at {self._store.settings.s3_endpoint or 'AWS'} failed on {self._where}: {answer}",
-                "Try again when it is up",
-            ) from error
+            told = f"S3 at {self._store.settings.s3_endpoint or 'AWS'} failed on {self._where}: {answer}"
+            if answer.startswith(_REFUSALS):
+                raise StoreUnsuitable(told, "Check the keys, their rights, and the bucket") from error
+            raise StoreUnavailable(told, "Try again when it is up") from error
 
     @property
     def _where(self) -> str:

@@ -68,14 +68,6 @@ _MEANINGS: tuple[tuple[str, type[BoostlineError], str, str], ...] = (
         "A retry reads it again",
     ),
     (
-        r"Unexpected end of input stream|not a gzip file|incorrect header check|invalid (?:stored|block|code|distance|"
-        r"literal/length)|is not a Parquet file|Could not read footer|CANNOT_READ_FILE_FOOTER|ParquetDecodingException|"
-        r"incorrect data check|unknown compression method|ZipException|EOFException",
-        DataInvalid,
-        "{file} is truncated or corrupt",
-        "Land a whole copy of it again",
-    ),
-    (
         r"NoSuchBucketException|UnknownStoreException|Bucket does not exist",
         StoreUnsuitable,
         "S3 has no such bucket ({file})",
@@ -93,6 +85,15 @@ _MEANINGS: tuple[tuple[str, type[BoostlineError], str, str], ...] = (
         StoreUnavailable,
         "S3 failed while Spark worked with it ({file})",
         "Try again when it is up",
+    ),
+    (
+        # After those of S3: a lost connection is told as an EOFException, too.
+        r"Unexpected end of input stream|not a gzip file|incorrect header check|invalid (?:stored|block|code|distance|"
+        r"literal/length)|is not a Parquet file|Could not read footer|CANNOT_READ_FILE_FOOTER|ParquetDecodingException|"
+        r"incorrect data check|unknown compression method|ZipException|EOFException",
+        DataInvalid,
+        "{file} is truncated or corrupt",
+        "Land a whole copy of it again",
     ),
     (
         # SPARK-57438, in 4.1: the first batch after a crash, once it is done, ends the query.

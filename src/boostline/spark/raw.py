@@ -17,7 +17,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from boostline.dataset.sections import Table
-from boostline.errors import DataInvalid, DataMissing
+from boostline.errors import DataInvalid, DataMissing, InputChanged, Superseded
 from boostline.lake.arrow import parquet_dataset
 from boostline.lake.paths import REFERENCE
 from boostline.lake.store import PARALLEL_REQUESTS, Store
@@ -98,6 +98,10 @@ def _inspect_parquet(store: Store, table: Table, key: str) -> RawFile:
 
     try:
         schema = parquet_dataset(store, [key]).schema
+    except Superseded as error:
+        raise InputChanged(
+            f"{store.uri(key)} went away while it was read", "A retry looks for the files anew"
+        ) from error
     except (pa.ArrowException, OSError) as error:
         raise DataInvalid(f"{store.uri(key)} is not a Parquet file: {error}", "Land a whole copy of it") from error
     _require_columns(store.uri(key), table, tuple(schema.names))

@@ -45,7 +45,10 @@ def refusals(dataset: Dataset) -> Iterator[None]:
         yield
     except import_xgboost().core.XGBoostError as error:
         # One line says it, after the place in XGBoost's source; a C++ stack follows.
-        reason = re.sub(r"^\[\S+\] \S+: ", "", str(error).partition("\n")[0])
+        line = str(error).partition("\n")[0]
+        if re.search(r"filesys|bad.?alloc|memory|No space", line, re.IGNORECASE):
+            raise  # of the machine, such as a full disk under external memory
+        reason = re.sub(r"^\[\S+\] \S+: ", "", line)
         raise DataInvalid(
             f"XGBoost cannot learn from these rows: {reason}",
             f"Check the values of label {dataset.label.name} and model.params, above all objective, in the dataset file",
