@@ -106,5 +106,7 @@ def test_paths_do_not_climb(site: Site, attempt: str) -> None:
 
 def test_a_run_without_a_report_says_so(site: Site) -> None:
     with site.client("ann") as ann:
-        answer = ann.get("/boostline/alpha_train/runs/manual__2013-01-01T00:00:00+00:00")
+        answer = ann.get("/boostline/alpha_train/runs/manual__2012-01-01T00:00:00+00:00")
+        published = ann.get("/boostline/alpha_train/runs/manual__2013-01-01T00:00:00+00:00", follow_redirects=True)
     assert answer.status_code == 404 and "no report yet" in answer.text
+    assert published.status_code == 200 and "2013-01-01" in published.text
