@@ -9,12 +9,37 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from boostline.errors import EnvironmentUnfit
 
 
-class Settings(BaseSettings):
+class Environment(BaseSettings):
+    """Base of settings.
+
+    Raises:
+        EnvironmentUnfit: Names the variable whose value is refused, and why.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        prefix = self.model_config["env_prefix"]
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name, *within = map(str, first["loc"])
+            name, message = (prefix + name).upper(), ": ".join([*within, first["msg"].removeprefix("Value error, ")])
+            message = message if name in message else f"{name}: {message}"
+            raise EnvironmentUnfit(message, "Mend it, or leave it out") from error
+        except SettingsError as error:
+            name = (prefix + str(error).split('"')[1]).upper()
+            raise EnvironmentUnfit(f"{name} is not JSON: {error.__cause__}", "Mend it, or leave it out") from error
+
+
+class Settings(Environment):
     """What differs between a laptop, the compose stack and a cluster. Sizes in bytes, times in seconds."""
 
     model_config = SettingsConfigDict(env_prefix="BOOSTLINE_", env_ignore_empty=True, extra="ignore", frozen=True)

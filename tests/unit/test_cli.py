@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from boostline.cli import main
 from boostline.cli.app import app
+from boostline.local.__main__ import main as stack
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,34 @@ def test_a_wrong_variable_is_named(
         main()
     assert ended.value.code == 1
     assert capsys.readouterr().err.startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("0.5", "error: BOOSTLINE_SERVE_CHALLENGER_SHARE: Input should be a valid dictionary"),
+        ("flights=0.5", "error: BOOSTLINE_SERVE_CHALLENGER_SHARE is not JSON: Expecting value"),
+        ('{"flights": 2}', "error: BOOSTLINE_SERVE_CHALLENGER_SHARE: flights: Input should be less than or equal to 1"),
+    ],
+)
+def test_a_wrong_variable_of_the_service_is_named(
+    value: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BOOSTLINE_SERVE_CHALLENGER_SHARE", value)
+    monkeypatch.setattr("sys.argv", ["boostline", "serve"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith(says)
+
+
+def test_the_stack_names_a_wrong_variable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("BOOSTLINE_THREADS", "two")
+    monkeypatch.setattr("sys.argv", ["boostline.local", "demo-data"])
+    with pytest.raises(SystemExit) as ended:
+        stack()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("error: BOOSTLINE_THREADS: Input should be a valid integer")
 
 
 @pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999", "[NaN]", "1" * 5000])

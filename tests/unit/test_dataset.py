@@ -273,6 +273,17 @@ def test_init_renames_what_is_reserved_and_leaves_empty_columns_out_of_the_featu
     assert dataset.features.names == (*(f"c_{name}" for name in renamed), "raw")
 
 
+def test_init_cuts_names_that_are_too_long(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    long = "how satisfied are you, on the whole, with " * 4
+    lines = [f'id,"{long} us","{long} them",y']
+    source.write_text("\n".join(lines + [f"{i},{i},{i},{i * 1.5}" for i in range(30)]) + "\n")
+    dataset = load_dataset(draft_dataset(source, "y", tmp_path / "datasets", name=None, id_columns=[]))
+    us, them = dataset.features.names
+    assert (them, len(us)) == (us + "_", 100)
+    assert dataset.raw_columns[them].source == f"{long} them"
+
+
 def test_init_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
     source = tmp_path / "a.csv"
     source.write_text("x,y\n1,1\n1,1\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from boostline.dataset.pattern import check_pattern, portable_pattern
@@ -18,6 +20,15 @@ def test_a_closing_dollar_means_the_very_end(pattern: str, portable: str) -> Non
 def test_what_python_cannot_compile_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="is no regular expression"):
         check_pattern(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["a{1001}", "a{2,1001}", "a{1001,}", "(a{100}){11}"])
+def test_what_arrow_has_no_room_for_is_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match="repeats more than 1,000 times"):
+        check_pattern(pattern)
+    with pytest.raises(pa.ArrowInvalid, match="invalid repetition size"):
+        pc.replace_substring_regex(pa.array(["a"]), pattern, "")
+    check_pattern("(a{100}){10}")
 
 
 @pytest.mark.parametrize("pattern", [r"\s+", "a*", ".+", "(?i)a", r"(a)\1", "a++", "[a&&b]", "é", "(", "a$b", "x|"])

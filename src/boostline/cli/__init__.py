@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
 
-from pydantic import ValidationError
 from rich.markup import escape
 
 from boostline.cli import export, models, notebook, pipeline, score, serve, start, stream  # noqa: F401 (each adds its commands)
-from boostline.cli.app import app, err, wrong_setting
+from boostline.cli.app import app, err
 from boostline.errors import BoostlineError
-from boostline.settings import Settings
 
 
 def main() -> None:
@@ -23,13 +20,5 @@ def main() -> None:
         load_stack_env(stack_home())
         app()
     except BoostlineError as error:
-        _end(error)
-    except ValidationError as error:
-        if error.title != Settings.__name__:
-            raise
-        _end(wrong_setting(error, "BOOSTLINE"))
-
-
-def _end(error: BoostlineError) -> NoReturn:
-    err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
-    sys.exit(1)
+        err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(1)

@@ -8,11 +8,10 @@ from datetime import date, datetime
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from boostline.dataset import Dataset, dataset_path, load_dataset
-from boostline.errors import EnvironmentUnfit, RunDateInvalid
+from boostline.errors import RunDateInvalid
 from boostline.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -44,14 +43,6 @@ def parse_day(text: str) -> date:
         return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 (a date has no zone)
     except ValueError:
         raise RunDateInvalid(f"{text!r} is no date", "Write it as YYYY-MM-DD, such as 2013-03-31") from None
-
-
-def wrong_setting(error: ValidationError, prefix: str) -> EnvironmentUnfit:
-    """Which variable of the environment holds a value that settings refuse, and why."""
-    first = error.errors()[0]
-    name = "_".join([prefix, *map(str, first["loc"])]).upper()
-    message = first["msg"].removeprefix("Value error, ")
-    return EnvironmentUnfit(message if name in message else f"{name}: {message}", "Mend it, or leave it out")
 
 
 def print_json(value: Any) -> None:

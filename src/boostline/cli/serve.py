@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from boostline.cli.app import app, wrong_setting
+from boostline.cli.app import app
 from boostline.settings import Settings
 
 
@@ -19,14 +19,8 @@ def serve(
 
     Everything else is set by BOOSTLINE_SERVE_*: tokens, limits, A/B, shadow.
     """
-    from pydantic import ValidationError
-
     from boostline.serving.server import serve as run
     from boostline.serving.settings import ServeSettings
 
     given: dict[str, Any] = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    try:
-        settings = ServeSettings(**given)
-    except ValidationError as error:
-        raise wrong_setting(error, "BOOSTLINE_SERVE") from error
-    run(Settings(), settings)
+    run(Settings(), ServeSettings(**given))

@@ -14,6 +14,8 @@ from boostline.errors import DataInvalid, DataMissing, DatasetInvalid
 
 SAMPLE_BYTES = 8 * 1024 * 1024
 MANY_CATEGORIES = 200
+LONGEST_NAME = 100
+"""Characters of a column's name; a few are left to tell apart what is cut to the same."""
 
 
 def draft_dataset(file: Path, label: str, folder: Path, *, name: str | None, id_columns: list[str]) -> Path:
@@ -127,7 +129,7 @@ def _safe_names(columns: list[str]) -> dict[str, str]:
     """Column name in the file → name in the dataset, unique and plain."""
     taken: dict[str, str] = {}
     for column in columns:
-        safe = re.sub(r"[^A-Za-z0-9_]+", "_", column).strip("_") or "column"
+        safe = re.sub(r"[^A-Za-z0-9_]+", "_", column).strip("_")[:LONGEST_NAME] or "column"
         safe = f"c_{safe}" if safe[0].isdigit() or safe in RESERVED_COLUMNS else safe
         while safe in taken.values():
             safe += "_"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
+
+MOST_REPEATS = 1000
+"""RE2's own limit."""
 
 
 def check_pattern(pattern: str) -> None:
@@ -30,6 +34,10 @@ def check_pattern(pattern: str) -> None:
         compiled = re.compile(body)
     except (re.error, OverflowError, RecursionError) as error:  # a huge repeat count; groups within groups
         raise ValueError(f"replace: {pattern!r} is no regular expression: {error}") from error
+    # RE2 multiplies what is nested; here all of a pattern's counts are taken for nested.
+    counts = re.findall(r"\{(?:\d*,)?(\d+),?\}", body)
+    if math.prod(map(int, counts)) > MOST_REPEATS:
+        raise ValueError(f"replace: {pattern!r} repeats more than {MOST_REPEATS:,} times, which Arrow refuses")
     if compiled.match(""):
         raise ValueError(f"replace: {pattern!r} matches the empty text")
 

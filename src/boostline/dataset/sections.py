@@ -339,7 +339,7 @@ class Wait(Section):
     """How long a run waits for its date, with `on_missing: wait`."""
 
     timeout_minutes: int = Field(360, ge=1, le=7 * 24 * 60)
-    poll_seconds: int = Field(60, ge=1)
+    poll_seconds: int = Field(60, ge=1, le=24 * 60 * 60)
     marker: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]*[A-Za-z0-9_-]$")] | None = Field(
         None, description="File name that says the date is complete, such as _SUCCESS"
     )

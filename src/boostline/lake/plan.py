@@ -158,7 +158,7 @@ def load_window(store: Store, key: str) -> WindowRefs:
     except NotFound as error:
         raise DataMissing(
             f"{store.uri(key)} is gone: the window was removed after ingest had handed it on",
-            "Clear the ingest task of this run, so that it hands on its window anew",
+            "Clear the ingest task of the training run, so that it hands on its window anew",
         ) from error
 
 

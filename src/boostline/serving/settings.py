@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from boostline.settings import Environment
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class ServeSettings(BaseSettings):
+class ServeSettings(Environment):
     """What one service process may do. Sizes in bytes, times in seconds."""
 
     model_config = SettingsConfigDict(env_prefix="BOOSTLINE_SERVE_", extra="ignore", frozen=True)
