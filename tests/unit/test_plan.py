@@ -9,10 +9,18 @@ from typing import Any
 import pytest
 
 from boostline.dataset import Dataset, parse_dataset
-from boostline.errors import DataInvalid, DataMissing, DatasetInvalid, NothingToDo
+from boostline.errors import DataInvalid, DataMissing, DatasetInvalid, NothingToDo, Outdated, Superseded
 from boostline.lake.cleanup import remove_old_attempts
 from boostline.lake.manifest import Manifest, publish, read_current
-from boostline.lake.plan import WindowRefs, load_window, plan_ingest, plan_stage, save_window
+from boostline.lake.plan import (
+    WindowRefs,
+    clean_sections,
+    load_window,
+    plan_ingest,
+    plan_stage,
+    save_window,
+    stage_sections,
+)
 from boostline.lake.raw import land
 from boostline.lake.store import Store
 
@@ -99,6 +107,13 @@ def test_only_the_sections_that_ingest_uses_count(store: Store, landed: Any) -> 
     assert [target.table for target in plan_ingest(store, dataset(tables=tables), DAY).stale] == ["sites"]
 
 
+def test_what_means_missing_reaches_the_features_by_way_of_the_clean_rows() -> None:
+    tables = {name: table | {"source": {"null_values": ["?"]}} for name, table in FILE["tables"].items()}
+    before, now = dataset(), dataset(tables=tables)
+    assert all(clean_sections(now, name) != clean_sections(before, name) for name in tables)
+    assert stage_sections("features", now) == stage_sections("features", before)
+
+
 def test_no_file_for_the_date(store: Store, landed: Any) -> None:
     landed(ago(1)), landed(ago(2))
     with pytest.raises(DataMissing, match=r"no raw file of meters/readings for 2024-05-10.*\n.*boostline land meters"):
@@ -139,6 +154,29 @@ def test_a_stage_is_up_to_date_by_what_it_read(store: Store) -> None:
     assert plan_stage(store, "model", dataset(), DAY, {"features": "b"}).current is None
     assert plan_stage(store, "model", dataset(model={"rounds": 7}), DAY, {"features": "a"}).current is None
     assert plan_stage(store, "model", dataset(gate={"metric": "mae"}), DAY, {"features": "a"}).current is not None
+
+
+def test_what_was_made_from_newer_inputs_is_not_replaced(store: Store) -> None:
+    def features(attempt: str, before: str | None) -> Any:
+        target = plan_stage(store, "features", dataset(), DAY, {"clean": attempt}).target
+        return publish(store, manifest(target, attempt, "features"), before)
+
+    def model(read: Any, *, wanted: bool = True) -> Any:
+        return plan_stage(store, "model", dataset(), DAY, {"features": read}, publish=wanted)
+
+    old = features("old", None)
+    waits = model(old)
+    new = features("new", old.etag)
+    published = publish(store, manifest(model(new).target, "by-new", "model"), None)
+    with pytest.raises(Superseded, match="attempt by-new published first"):
+        publish(store, manifest(waits.target, "by-old", "model"), waits.target.expected_etag)
+    with pytest.raises(Outdated, match=r"newer features of 2024-05-10 \(attempt new\).*handed \(attempt old\)"):
+        model(old)
+    assert model(old, wanted=False).current is None, "an experiment replaces nothing"
+    assert model(new).current == published
+    newest = features("newest", new.etag)
+    assert model(newest).target.expected_etag == published.etag
+    assert model(old).current is None, "what is published is not of the newest inputs either"
 
 
 def test_a_window_is_handed_on_by_its_content(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from boostline.dataset import Dataset
-from boostline.errors import DataMissing, NothingToDo
+from boostline.errors import DataMissing, NothingToDo, Outdated
 from boostline.lake import paths
 from boostline.lake.job import Target
 from boostline.lake.manifest import Manifest, Ref, Stage, fingerprint, read_current, ref_of
@@ -88,7 +89,14 @@ def plan_ingest(store: Store, dataset: Dataset, day: date) -> IngestPlan:
 
 
 def plan_stage(
-    store: Store, stage: Stage, dataset: Dataset, day: date, reads: dict[str, str], *, table: str | None = None
+    store: Store,
+    stage: Stage,
+    dataset: Dataset,
+    day: date,
+    reads: Mapping[str, Ref | str],
+    *,
+    table: str | None = None,
+    publish: bool = True,
 ) -> StagePlan:
     """Find whether a stage of one date is up to date.
 
@@ -97,16 +105,38 @@ def plan_stage(
         stage: Any stage but clean.
         dataset: With the run's overrides applied.
         day: The data date.
-        reads: Identity of everything that the stage reads, by name.
+        reads: Everything that the stage reads, by name: what earlier stages handed on, or an identity.
         table: The version's folder, for predictions.
+        publish: Whether what the stage writes is to be published.
+
+    Raises:
+        Outdated: What is published was made from newer inputs than these.
     """
     partition = day.isoformat()
     found = read_current(store, stage, dataset.name, table, partition)
-    print_ = fingerprint(stage, stage_sections(stage, dataset), reads)
+    inputs = {name: read if isinstance(read, str) else read.identity for name, read in reads.items()}
+    print_ = fingerprint(stage, stage_sections(stage, dataset), inputs)
     etag = found[1] if found else None
-    target = Target(table=table, partition=partition, fingerprint=print_, expected_etag=etag, inputs=reads)
+    target = Target(table=table, partition=partition, fingerprint=print_, expected_etag=etag, inputs=inputs)
     current = ref_of(*found) if found and found[0].fingerprint == print_ else None
+    if found and publish and not current:
+        _require_newest(store, found[0], reads)
     return StagePlan(target, current)
+
+
+def _require_newest(store: Store, published: Manifest, reads: Mapping[str, Ref | str]) -> None:
+    """Keep a run whose inputs were handed on before a newer run's from replacing what the newer one has published."""
+    for name, read in reads.items():
+        made_from = published.inputs.get(name)
+        if isinstance(read, str) or made_from in (None, read.identity):
+            continue
+        now = read_current(store, read.stage, read.dataset, read.table, read.partition)
+        if now and ref_of(*now).identity == made_from:
+            raise Outdated(
+                f"{store.uri(published.current_key)} was made from newer {read.stage} of {read.partition} (attempt "
+                f"{now[0].attempt}) than this run was handed (attempt {read.attempt}), and stays as it is",
+                f"Nothing is to be done; or run the date anew: boostline run {read.dataset} --date DATE",
+            )
 
 
 def clean_sections(dataset: Dataset, table: str) -> dict[str, Any]:
@@ -142,7 +172,7 @@ def stage_sections(stage: Stage, dataset: Dataset) -> dict[str, Any]:
 def save_window(store: Store, dataset: str, window: WindowRefs) -> str:
     """Store a window's references under the hash of their content and return the key: the same window, the same key."""
     body = window.model_dump_json().encode()
-    key = f"clean/{dataset}/windows/date={window.date}/{hashlib.sha256(body).hexdigest()[:32]}.json"
+    key = paths.window_file(dataset, window.date, hashlib.sha256(body).hexdigest()[:32])
     store.put(key, body)
     return key
 

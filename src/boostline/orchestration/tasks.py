@@ -35,7 +35,7 @@ def train(dataset: str, **context: Any) -> dict[str, Any]:
         started = time.monotonic()
         settings, store, run = _start(dataset, context)
         features = refs_of(pull(context, "featurize"))[0]
-        plan = plan_stage(store, "model", run.dataset, run.day, {"features": features.identity})
+        plan = plan_stage(store, "model", run.dataset, run.day, {"features": features}, publish=run.publish)
         from boostline.registry.versions import is_registered
 
         ref = plan.current
@@ -136,12 +136,12 @@ def publish_report(
     model, baseline, features = (refs_of(handed[name])[0] for name in ("train", "baseline", "featurize"))
     decision = {"gate": _timeless(handed["gate"]), "promote": _timeless(handed["promote"])}
     reads = {
-        "model": model.identity,
-        "baseline": baseline.identity,
+        "model": model,
+        "baseline": baseline,
         "window": handed["ingest"]["window"],
         "decision": json.dumps(decision, sort_keys=True),
     }
-    plan = plan_stage(store, "report", run.dataset, run.day, reads)
+    plan = plan_stage(store, "report", run.dataset, run.day, reads, publish=run.publish)
     from boostline.reporting.report import RunFacts, report_keys, write_report
 
     ref = plan.current
