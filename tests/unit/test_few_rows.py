@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from boostline.dataset.sections import Derived
 from boostline.errors import DataInvalid
-from boostline.scoring.few_rows import FewRows
+from boostline.scoring.few_rows import MOST_ASKED, FewRows
 from boostline.transform import RawColumn, Transform
 
 TRANSFORM = Transform(
@@ -66,19 +66,28 @@ def as_table(rows):
     return np.column_stack([table.column(name).to_numpy().astype(float) for name in TRANSFORM.names])
 
 
+def warm(row):
+    """A coder that knows the row: what is all new is left to a table at first."""
+    coder = FewRows(TRANSFORM)
+    for _ in range(2):
+        coder.code([row])
+    return coder
+
+
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(ROWS, min_size=1, max_size=4))
 def test_rows_are_coded_as_the_transformation_does(rows):
     coder = FewRows(TRANSFORM)
-    for _ in range(2):  # the second time from memory
+    first = coder.code(rows)  # where all is new, it may be left to a table
+    assert first is None or np.array_equal(first, as_table(rows), equal_nan=True)
+    for _ in range(2):  # asked for the rest; then from memory
         np.testing.assert_array_equal(coder.code(rows), as_table(rows))
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(ROWS, st.sampled_from(sorted(TRANSFORM.columns)), WRONG)
 def test_a_value_of_another_type_is_left_to_the_casts(row, name, value):
-    coder = FewRows(TRANSFORM)
-    coder.code([row])
+    coder = warm(row)
     changed = row | {name: value}
     coded = coder.code([changed])
     if coded is None:
@@ -95,7 +104,7 @@ def test_a_value_of_another_type_is_left_to_the_casts(row, name, value):
 )
 def test_other_types_need_a_table(change):
     row = {"site": "a", "floors": 1, "power": 1.0, "load": 1, "open": True, "day": "2024-03-10", "at": None}
-    coder = FewRows(TRANSFORM)
+    coder = warm(row)
     assert coder.code([row]) is not None
     assert coder.code([row | change]) is None
     assert coder.code([{"site": "a"}]) is None
@@ -106,14 +115,29 @@ def test_what_is_remembered_has_a_bound(monkeypatch):
     coder = FewRows(TRANSFORM)
     row = json.loads('{"floors": 1, "power": 1.0, "load": 1, "open": true, "day": null, "at": null}')
     for number in range(10):
-        assert coder.code([row | {"site": f"x{number}y"}]) is not None
-    assert max(len(remembered) for *_, remembered in coder._others) <= 3
+        coder.code([row | {"site": f"x{number}y"}])
+    assert max(len(feature.remembered) for feature in coder._others) <= 3
 
 
 def test_a_long_text_is_coded_and_not_remembered():
-    coder = FewRows(TRANSFORM)
     row = {"floors": 1, "power": 1.0, "load": 1, "open": True, "day": None, "at": None, "site": "a" + "7" * 300}
+    coder = warm(row)
     for _ in range(2):
         np.testing.assert_array_equal(coder.code([row]), as_table([row]))
-    remembered = {name: kept for _, name, _, kept in coder._others}
+    remembered = {TRANSFORM.names[feature.place]: feature.remembered for feature in coder._others}
     assert not remembered["site"] and not remembered["pair"] and remembered["floors"]
+
+
+def test_new_values_cost_a_bounded_number_of_calls(monkeypatch):
+    calls, apply = [], Transform.apply
+    monkeypatch.setattr(Transform, "apply", lambda self, raw: calls.append(len(raw)) or apply(self, raw))
+    row = {"site": "a", "floors": 1, "power": 1.0, "load": 1, "open": True, "day": "2024-03-10", "at": None}
+    coder = warm(row)
+    calls.clear()
+    rows = [row | {"site": f"new {number}", "power": 0.5 + number} for number in range(16)]
+    np.testing.assert_array_equal(coder.code(rows), as_table(rows))
+    assert calls == [16, 16, 16, 16, 16], "site, gap, share, pair; and the table to compare with"
+    calls.clear()
+    days = [dict.fromkeys(row) | {"site": f"{number}", "floors": number} for number in range(16)]
+    assert FewRows(TRANSFORM).code(days) is None
+    assert len(calls) <= MOST_ASKED

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from boostline.errors import DataInvalid
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-REMEMBERED = 20_000
+REMEMBERED = 10_000
 """Values by feature; beyond that all of the feature's are forgotten."""
-LONGEST = 256
+LONGEST = 64
 """Characters of texts together that are remembered: longer ones would fill the memory, and hardly come again."""
+MOST_ASKED = 8
+"""Features of a request that the transformation is asked for, each in a tenth of a millisecond; a table takes one or two."""
 EXACT = 2**53
 """Whole numbers up to here are the same as double."""
 _NATURAL: dict[str, tuple[type, ...]] = {
@@ -33,6 +36,19 @@ _NATURAL: dict[str, tuple[type, ...]] = {
     "date": (str,),
     "timestamp": (str,),
 }
+_New = dict[tuple[Any, ...], list[int]]
+"""Values that are not remembered, with their types, and the rows that have them."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A feature that is no plain number: its place, the columns that it is made of, the transformation cut down to it,
+    and what is remembered."""
+
+    place: int
+    columns: tuple[str, ...]
+    transform: Transform
+    remembered: dict[tuple[Any, ...], float]
 
 
 class FewRows:
@@ -46,8 +62,7 @@ class FewRows:
         self._transform = transform
         self._numbers: list[tuple[int, str, bool, float]] = []
         """Place, column, whether it holds whole numbers, and what a missing one becomes."""
-        self._others: list[tuple[int, str, tuple[str, ...], dict[tuple[Any, ...], float]]] = []
-        """Place, feature, the columns that it is made of, and what is remembered."""
+        self._others: list[_Asked] = []
         for place, name in enumerate(transform.names):
             column = transform.columns.get(name)
             if name in transform.numeric and column and column.type in ("double", "integer", "long"):
@@ -55,8 +70,8 @@ class FewRows:
                 missing = math.nan if fill is None else fill
                 self._numbers.append((place, name, column.type != "double", missing))
             else:
-                derived = transform.derived.get(name)
-                self._others.append((place, name, tuple(derived.columns) if derived else (name,), {}))
+                part = _only(transform, name)
+                self._others.append(_Asked(place, tuple(part.columns), part, {}))
 
     def code(self, rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float64] | None:
         """The features of some rows.
@@ -66,77 +81,86 @@ class FewRows:
 
         Returns:
             Shape (rows, features): codes as numbers, NaN for what is missing. None where a column is missing or a
-            value is not of its column's own type: then a table has to be made, whose casts may know what it is.
+            value is not of its column's own type: then a table has to be made, whose casts may know what it is. None
+            too where much is new: then a table is faster.
         """
         import numpy as np
 
         found = np.empty((len(rows), len(self._transform.names)))
-        for index, row in enumerate(rows):
-            if not self._code_row(row, found[index]):
-                return None
+        asked = 0
+        try:
+            for index, row in enumerate(rows):
+                if not self._code_numbers(row, found[index]):
+                    return None
+            for feature in self._others:
+                new = _recall(feature, rows, found)
+                asked += bool(new)
+                if new and (asked > MOST_ASKED or not self._natural(feature, new)):
+                    return None
+                if new:
+                    _ask(feature, new, found)
+        except (KeyError, TypeError, OverflowError, ValueError, DataInvalid):
+            return None  # a column that is not there; a list, which is no key; a number too large for Arrow
         return found
 
-    def _code_row(self, row: Mapping[str, Any], into: NDArray[np.float64]) -> bool:
-        try:
-            for place, name, whole, missing in self._numbers:
-                value = row[name]
-                if value is None:
-                    into[place] = missing
-                elif type(value) is float and not whole:
-                    into[place] = value if math.isfinite(value) else missing
-                elif type(value) is int and -EXACT <= value <= EXACT:
-                    into[place] = value
-                else:
-                    return False
-            for place, name, columns, remembered in self._others:
-                values = tuple([row[column] for column in columns])
-                # 1, 1.0 and True are equal, and not all of them fit: the type is part of what is remembered.
-                key = (*values, *map(type, values))
-                code = remembered.get(key)
-                if code is None:
-                    if not self._natural(columns, values):
-                        return False
-                    code = self._ask(name, columns, values)
-                    self._remember(remembered, key, code)
-                into[place] = code
-        except (
-            KeyError,
-            TypeError,
-            OverflowError,
-            DataInvalid,
-        ):  # a list is no key; a number may be too large for Arrow
-            return False
+    def _code_numbers(self, row: Mapping[str, Any], into: NDArray[np.float64]) -> bool:
+        for place, name, whole, missing in self._numbers:
+            value = row[name]
+            if value is None:
+                into[place] = missing
+            elif type(value) is float and not whole:
+                into[place] = value if math.isfinite(value) else missing
+            elif type(value) is int and -EXACT <= value <= EXACT:
+                into[place] = value
+            else:
+                return False
         return True
 
-    @staticmethod
-    def _remember(remembered: dict[tuple[Any, ...], float], key: tuple[Any, ...], code: float) -> None:
-        if sum(len(value) for value in key if type(value) is str) > LONGEST:
-            return
-        if len(remembered) >= REMEMBERED:
-            remembered.clear()
-        remembered[key] = code
+    def _natural(self, feature: _Asked, new: _New) -> bool:
+        kinds = [_NATURAL[self._transform.columns[column].type] for column in feature.columns]
+        return all(value is None or type(value) in kind for key in new for value, kind in zip(key, kinds, strict=False))
 
-    def _natural(self, columns: tuple[str, ...], values: tuple[Any, ...]) -> bool:
-        kinds = self._transform.columns
-        return all(
-            value is None or type(value) in _NATURAL[kinds[column].type]
-            for column, value in zip(columns, values, strict=True)
-        )
 
-    def _ask(self, name: str, columns: tuple[str, ...], values: tuple[Any, ...]) -> float:
-        """What the transformation makes of these values."""
-        import pyarrow as pa
+def _only(transform: Transform, name: str) -> Transform:
+    """The transformation of one feature."""
+    derived = transform.derived.get(name)
+    columns = derived.columns if derived else (name,)
+    return transform.model_copy(
+        update={
+            "columns": {column: transform.columns[column] for column in columns},
+            "derived": {name: derived} if derived else {},
+            "categorical": {key: values for key, values in transform.categorical.items() if key == name},
+            "numeric": {key: fill for key, fill in transform.numeric.items() if key == name},
+            "names": (name,),
+        }
+    )
 
-        whole = self._transform
-        part = whole.model_copy(
-            update={
-                "columns": {column: whole.columns[column] for column in columns},
-                "derived": {name: whole.derived[name]} if name in whole.derived else {},
-                "categorical": {name: whole.categorical[name]} if name in whole.categorical else {},
-                "numeric": {name: whole.numeric[name]} if name in whole.numeric else {},
-                "names": (name,),
-            }
-        )
-        table = pa.table({column: pa.array([value]) for column, value in zip(columns, values, strict=True)})
-        code = part.apply(table).column(0)[0].as_py()
-        return math.nan if code is None else float(code)
+
+def _recall(feature: _Asked, rows: Sequence[Mapping[str, Any]], into: NDArray[np.float64]) -> _New:
+    """Fill in what is remembered; the rest with its rows."""
+    new: _New = {}
+    for index, row in enumerate(rows):
+        values = tuple([row[column] for column in feature.columns])
+        # 1, 1.0 and True are equal, and not all of them fit: the type is part of what is remembered.
+        key = (*values, *map(type, values))
+        code = feature.remembered.get(key)
+        if code is None:
+            new.setdefault(key, []).append(index)
+        else:
+            into[index, feature.place] = code
+    return new
+
+
+def _ask(feature: _Asked, new: _New, into: NDArray[np.float64]) -> None:
+    """Fill in what the transformation makes of new values, all of them at once, and remember it."""
+    import pyarrow as pa
+
+    table = pa.table({column: pa.array([key[at] for key in new]) for at, column in enumerate(feature.columns)})
+    for (key, rows), code in zip(new.items(), feature.transform.apply(table).column(0).to_pylist(), strict=True):
+        value = math.nan if code is None else float(code)
+        into[rows, feature.place] = value
+        if sum(len(part) for part in key if type(part) is str) > LONGEST:
+            continue
+        if len(feature.remembered) >= REMEMBERED:
+            feature.remembered.clear()
+        feature.remembered[key] = value
