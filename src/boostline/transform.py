@@ -21,12 +21,14 @@ BLANKS = " \t\r\n"
 
 
 class RawColumn(BaseModel):
-    """A column that the features need: its type in the contract, and how its text is cleaned."""
+    """A column that the features need: its type in the contract, how its text is cleaned, and what means "no value"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     type: Literal["string", "integer", "long", "double", "boolean", "date", "timestamp"]
     clean: tuple[dict[str, str] | str, ...]
+    null_values: tuple[str, ...] = ("", "NA")
+    """In a text format; transformations that were fitted before this was written down have the default."""
 
 
 class Transform(BaseModel):
@@ -120,6 +122,19 @@ def needed_columns(dataset: Dataset) -> dict[str, Column]:
     return {name: column for name, column in dataset.raw_columns.items() if name in used}
 
 
+def raw_contract(dataset: Dataset) -> dict[str, RawColumn]:
+    """The same columns as transform.json describes them."""
+    missing = dataset.null_values
+    return {
+        name: RawColumn(
+            type=column.type,
+            clean=tuple(rule if isinstance(rule, str) else rule.model_dump() for rule in column.clean),
+            null_values=missing[name],
+        )
+        for name, column in needed_columns(dataset).items()
+    }
+
+
 def _apply_rule(text: Any, rule: dict[str, str] | str) -> Any:
     import pyarrow.compute as pc
 
@@ -191,8 +206,9 @@ def cast_column(name: str, values: Any, kind: str) -> Any:
                 return values
         if kind == "timestamp" and pa.types.is_string(values.type):
             return _timestamps(values)
-        # Pandas' timestamps count nanoseconds, which the contract's do not.
-        values = values.cast(target, safe=kind not in ("timestamp", "date"))
+        # Pandas' timestamps count nanoseconds, which the contract's do not. Whole numbers that no double equals become the
+        # nearest one, as they do from text.
+        values = values.cast(target, safe=kind not in ("timestamp", "date", "double"))
         return _finite(values) if kind == "double" else values
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataInvalid(

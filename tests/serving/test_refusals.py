@@ -162,6 +162,49 @@ def test_a_csv_of_one_column_keeps_its_missing_rows(end):
     assert read_rows(CSV, two, {"n": RawColumn(type="double", clean=())}, Limits(10, 1000)).num_rows == 1
 
 
+@pytest.mark.parametrize(
+    ("missing", "texts", "numbers"),
+    [
+        (("", "NA"), ["a", None, None, None, "?"], None),
+        (("",), ["a", "NA", " NA\t", None, "?"], None),
+        (("?",), ["a", "NA", " NA\t", None, None], [1.0, None, None]),
+        ((), ["a", "NA", " NA\t", None, "?"], None),
+    ],
+)
+def test_texts_that_mean_missing_in_csv_are_those_of_the_datasets_own_files(missing, texts, numbers):
+    def read(kind, *cells, column="n"):
+        contract = {
+            "n": RawColumn(type=kind, clean=(), null_values=missing),
+            "other": RawColumn(type="string", clean=()),
+        }
+        body = "n,other\n" + "".join(f"{cell},NA\n" for cell in cells)
+        return read_rows(CSV, body.encode(), contract, Limits(10, 1000)).column(column).to_pylist()
+
+    assert read("string", "a", "NA", " NA\t", '""', "?") == texts
+    assert read("string", "a", column="other") == [None]
+    if numbers:
+        assert read("double", "1", "?", " ? ") == numbers
+    else:
+        with pytest.raises(Refused, match=r"row 2, column n: '\?' is no double"):
+            read("double", "1", "?")
+    assert read("long", "1", "") == [1, None]
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 10**17, -(2**63)])
+def test_a_large_whole_number_is_the_nearest_double_in_every_format(number):
+    contract = {"n": RawColumn(type="double", clean=())}
+
+    def read(kind, body):
+        return read_rows(kind, body, contract, Limits(10, 1000)).column("n").to_pylist()
+
+    expected = [float(number), 0.5]
+    for numbers in ([number, 0.5], [float(number), 0.5], [str(number), 0.5]):
+        assert read(JSON, json.dumps({"columns": {"n": numbers}}).encode()) == expected
+        assert read(JSON, json.dumps({"records": [{"n": item} for item in numbers]}).encode()) == expected
+    assert read(CSV, f"n\n{number}\n0.5\n".encode()) == expected
+    assert read(ARROW, stream(pa.table({"n": [number]}))) == [float(number)]
+
+
 def test_csv_without_a_value_is_missing(server):
     found = post(server, b"city,floors,built,size,age\nRome,,NA,,1\n,2,2020-01-05,80.5,3\n", CSV)
     nulls = [{"city": "Rome", "floors": None, "built": None, "size": None, "age": 1}, ROW | {"city": None}]

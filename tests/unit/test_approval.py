@@ -11,6 +11,8 @@ from tests.model_lab import put_baseline, toy_dataset
 from tests.pipeline_lab import STRONG, WEAK, Pipeline
 
 from boostline.dataset.sections import Promotion
+from boostline.errors import ModelRefused
+from boostline.lake.manifest import read_ref
 from boostline.registry.approval import LONGEST_REASON, Answer, carry_out, record_question
 from boostline.registry.promotion import history, overview, promote_by_hand, rollback
 
@@ -168,6 +170,18 @@ def test_the_gate_is_asked_again_against_the_champion_of_now(pipeline):
     assert done["verdict"]["champion"]["version"] == "2" and done["verdict"]["champion"]["metrics"]["rmse"] > 0
     assert pipeline.records("1")[-1]["decision"] == "refused"
     assert pipeline.champion() == "2"
+
+
+def test_a_candidate_whose_file_is_gone_is_not_promoted_though_a_person_says_yes(pipeline, store):
+    waiting, _ = pipeline.wait("2020-03-31")
+    (key,) = [item.key for item in read_ref(store, waiting["model"]).files if item.key.endswith("model.ubj")]
+    good = store.get(key)[0]
+    store.delete([key])
+    with pytest.raises(ModelRefused, match=r"lacks model\.ubj"):
+        pipeline.answer(waiting)
+    assert pipeline.champion() is None and not pipeline.records("1")
+    store.put(key, good)
+    assert pipeline.answer(waiting)["promoted"] and pipeline.champion() == "1"
 
 
 def test_a_better_baseline_is_heard_too(pipeline):

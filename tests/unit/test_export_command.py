@@ -53,7 +53,7 @@ def lake(s3, mlflow_uri, tmp_path_factory):
     home = tmp_path_factory.mktemp("datasets")
     body = dataset.model_dump(mode="json", by_alias=True, exclude_unset=True)
     (home / f"{NAME}.yaml").write_text(yaml.safe_dump(body))
-    return SimpleNamespace(store=store, home=home, model=model, second=second, coefficients=coefficients)
+    return SimpleNamespace(store=store, home=home, model=model, first=first, second=second, coefficients=coefficients)
 
 
 @pytest.fixture
@@ -185,13 +185,26 @@ def test_a_model_that_was_changed_is_refused_before_it_is_parsed(run, lake, tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("model", ["xgboost", "baseline"])
+def test_a_transformation_that_was_changed_is_refused(run, lake, tmp_path, model):
+    (key,) = [item.key for item in read_ref(lake.store, lake.first).files if item.key.endswith("transform.json")]
+    body = lake.store.get(key)[0]
+    lake.store.put(key, json.dumps(json.loads(body) | {"numeric": {"size": 1.0, "age": 2.0}}).encode())
+    try:
+        with pytest.raises(ModelRefused, match=r"transform\.json is not the file that was published"):
+            run("json", "--model", model)
+    finally:
+        lake.store.put(key, body)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_baseline_that_was_changed_is_refused(run, lake, tmp_path):
     manifest, _ = read_current(lake.store, "baseline", NAME, None, DAY)
     body = lake.store.get(manifest.files[0].key)[0]
     lake.store.put(manifest.files[0].key, body.replace(b"2.5", b"9.5"))
     try:
         for form in ("pmml", "json"):
-            with pytest.raises(ModelRefused, match=r"baseline\.json .* is not the file that was published"):
+            with pytest.raises(ModelRefused, match=r"baseline\.json is not the file that was published"):
                 run(form, "--model", "baseline")
     finally:
         lake.store.put(manifest.files[0].key, body)

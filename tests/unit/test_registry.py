@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import mlflow
 import pyarrow.compute as pc
 import pytest
+from boto3.s3.transfer import TransferConfig
 from tests.model_lab import put_features, toy_dataset, toy_rows, train_toy
 from tests.pipeline_lab import STRONG, Pipeline, train_ref
 
-from boostline.errors import FailError, ModelRefused, ServiceUnavailable
+from boostline.errors import FailError, ModelRefused, RetryError, ServiceUnavailable
 from boostline.lake.manifest import read_ref
 from boostline.metrics import evaluate
+from boostline.registry import promotion
 from boostline.registry.promotion import history, promote_by_hand, rollback
-from boostline.registry.versions import version_number
+from boostline.registry.versions import find_version, load_version, version_number
 from boostline.scoring.model_file import load_published
 from boostline.tracking import Tracking, tracking
 
@@ -234,6 +237,96 @@ def test_champion_that_was_tampered_with_is_refused(pipeline, store):
     store.delete([key])
     with pytest.raises(ModelRefused, match=r"lacks model\.ubj"):
         pipeline.judge("2020-03-31", features, model)
+
+
+def champion_model(pipeline):
+    """The champion, loaded as every path loads it."""
+    return load_version(pipeline.store, find_version(pipeline.settings, pipeline.dataset.name, "champion"))
+
+
+def test_model_swapped_with_all_that_the_lake_says_of_it_is_refused_before_it_is_parsed(pipeline, store, monkeypatch):
+    pipeline.run("2020-03-30")
+    old, new = (
+        read_ref(store, ref) for ref in (train_ref(pipeline, "2020-03-30"), pipeline.train("2020-03-31", seed=5)[1])
+    )
+    files = []
+    for ours, theirs in zip(old.files, new.files, strict=True):
+        etag = store.put(ours.key, store.get(theirs.key)[0])
+        files.append(ours.model_copy(update={"size": theirs.size, "etag": etag}))
+    forged = old.model_copy(update={"files": files, "row_hash": new.row_hash})
+    store.put(old.own_key, forged.body())
+    monkeypatch.setattr("xgboost.Booster.load_model", lambda *_: pytest.fail("parsed"))
+    with pytest.raises(ModelRefused, match="manifest or registry"):
+        champion_model(pipeline)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [("model.json", {"threshold": 0.9}), ("transform.json", {"numeric": {"size": 1.0}})]
+)
+def test_model_of_which_another_file_was_changed_is_refused_by_the_files_name(pipeline, store, name, change):
+    pipeline.run("2020-03-30")
+    (key,) = [item.key for item in read_ref(store, train_ref(pipeline, "2020-03-30")).files if item.key.endswith(name)]
+    good = store.get(key)[0]
+    store.put(key, json.dumps(json.loads(good) | change).encode())
+    with pytest.raises(ModelRefused, match=f"{key} is not the file that was published"):
+        champion_model(pipeline)
+    store.put(key, good)
+    assert champion_model(pipeline).info.task == "regression"
+
+
+def test_model_is_known_by_what_its_files_hold_where_a_copy_of_the_lake_has_other_etags(pipeline, store):
+    pipeline.run("2020-03-30")
+    manifest, in_parts = read_ref(store, train_ref(pipeline, "2020-03-30")), TransferConfig(multipart_threshold=1)
+    for item in manifest.files:
+        # Copied in parts, as tools do with large files.
+        bucket, _, key = store.uri(item.key).removeprefix("s3://").partition("/")
+        store._client.upload_fileobj(io.BytesIO(store.get(item.key)[0]), bucket, key, Config=in_parts)
+        assert store.get(item.key)[1] != item.etag
+    expected = champion_model(pipeline).predict(toy_rows("regression", 20, 1))
+    # Or written so, as by a store whose ETags are no MD5.
+    etags = [item.model_copy(update={"etag": store.get(item.key)[1]}) for item in manifest.files]
+    store.put(manifest.own_key, manifest.model_copy(update={"files": etags}).body())
+    assert (champion_model(pipeline).predict(toy_rows("regression", 20, 1)) == expected).all()
+
+
+def damage(store, manifest, how):
+    """Spoil a model's file; what undoes it."""
+    (key,) = [item.key for item in manifest.files if item.key.endswith("model.ubj")]
+    good = store.get(key)[0]
+    store.put(key, good[:-9]) if how == "cut" else store.delete([key])
+    return lambda: store.put(key, good)
+
+
+@pytest.mark.parametrize(("how", "message"), [("cut", "SHA-256"), ("gone", r"lacks model\.ubj")], ids=["cut", "gone"])
+def test_candidate_whose_file_is_damaged_is_not_promoted(pipeline, store, settings, how, message):
+    pipeline.run("2020-03-30")
+    features, model = pipeline.train("2020-03-31", seed=5)
+    assert pipeline.judge("2020-03-31", features, model)["passed"]
+    moves = history(settings, pipeline.dataset.name)
+    mend = damage(store, read_ref(store, model), how)
+    with pytest.raises(ModelRefused, match=message):
+        pipeline.promote(model)
+    assert pipeline.champion() == "1" and history(settings, pipeline.dataset.name) == moves
+    mend()
+    assert pipeline.promote(model)["promoted"] and pipeline.champion() == "2"
+
+
+def test_champion_that_a_person_names_while_a_candidate_is_loaded_stays(pipeline, store, settings, monkeypatch):
+    pipeline.run("2020-03-30")
+    pipeline.train("2020-03-29", seed=9)
+    features, model = pipeline.train("2020-03-31", seed=5)
+    pipeline.judge("2020-03-31", features, model)
+
+    def slowly(*arguments):
+        monkeypatch.undo()
+        promote_by_hand(store, settings, pipeline.dataset.name, "2", reason="at once", who="ann")
+        return load_version(*arguments)
+
+    monkeypatch.setattr(promotion, "load_version", slowly)
+    with pytest.raises(RetryError, match="the champion of .* changed meanwhile"):
+        pipeline.promote(model)
+    assert pipeline.champion() == "2"
+    assert pipeline.promote(model)["promoted"] and pipeline.champion() == "3"
 
 
 def test_champion_whose_attempt_is_gone_is_named(pipeline, settings):

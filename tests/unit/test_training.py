@@ -248,13 +248,14 @@ def test_experiment_is_tracked_and_published_nowhere(store, settings, mlflow_uri
     assert mlflow.MlflowClient(mlflow_uri).search_registered_models("name = 'experiment'") == []
 
 
-def test_model_with_another_hash_is_refused_before_it_is_parsed(store, settings, tmp_path):
+def test_model_with_another_hash_is_refused_before_it_is_parsed(store, settings, tmp_path, monkeypatch):
     dataset = toy_dataset("regression", "swapped")
     manifest = read_ref(store, train_toy(store, settings, dataset, toy_features(store, dataset)))
     files = {Path(item.key).name: store.get(item.key)[0] for item in manifest.files}
     assert load_model(files, "here").info.sha256 == manifest.row_hash
     for name, body in (files | {UBJ: files[UBJ][:-1]}).items():
         (tmp_path / name).write_bytes(body)
+    monkeypatch.setattr("xgboost.Booster.load_model", lambda *_: pytest.fail("parsed"))
     with pytest.raises(ModelRefused, match="SHA-256"):
         _load_pyfunc(str(tmp_path))
     with pytest.raises(ModelRefused, match="manifest or registry"):
@@ -351,6 +352,24 @@ def test_mlflow_down_is_a_retry_in_bounded_time(store, settings):
         train_toy(store, settings.model_copy(update={"mlflow_uri": "http://127.0.0.1:9"}), dataset, features)
     assert time.monotonic() - started < 15
     assert read_current(store, "model", dataset.name, None, "2020-03-31") is None
+
+
+def test_failed_training_leaves_no_run_open_in_mlflow(store, settings, monkeypatch):
+    import boostline.training.track as stage
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    dataset = toy_dataset("regression", "disk_full")
+    features = toy_features(store, dataset, rows=400)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(stage, "write_mlmodel", fail)
+        train_toy(store, settings, dataset, features, "full")
+    train_toy(store, settings, dataset, features, "retry")
+    client = mlflow.MlflowClient(settings.mlflow_uri)
+    runs = client.search_runs([client.get_experiment_by_name(dataset.name).experiment_id])
+    assert {run.data.tags["attempt"]: run.info.status for run in runs} == {"full": "FAILED", "retry": "FINISHED"}
+    assert all(run.info.end_time for run in runs)
 
 
 def test_no_more_threads_than_the_control_group_gives(tmp_path):

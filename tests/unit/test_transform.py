@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from boostline.dataset import parse_dataset
 from boostline.dataset.sections import Derived
 from boostline.errors import DataInvalid
-from boostline.transform import RawColumn, Transform
+from boostline.transform import RawColumn, Transform, cast_column, raw_contract
 
 TRANSFORM = Transform(
     format=1,
@@ -72,3 +74,39 @@ def test_a_wrong_type_is_named() -> None:
     raw = pa.table({"site": ["a"], "power": ["much"], "at": pa.nulls(1)})
     with pytest.raises(DataInvalid, match="column power: string does not fit double"):
         TRANSFORM.apply(raw)
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 10**17 + 1, 2**63 - 1, -(2**63)])
+def test_a_whole_number_that_no_double_equals_becomes_the_nearest_as_it_does_from_text(number: int) -> None:
+    for values in (pa.array([number, None]), pa.array([str(number), None]), pa.array([float(number), None])):
+        assert cast_column("power", values, "double").to_pylist() == [float(number), None]
+    with pytest.raises(DataInvalid, match="column floors: uint64 does not fit long"):
+        cast_column("floors", pa.array([2**64 - 1], pa.uint64()), "long")
+
+
+def test_texts_that_mean_missing_are_those_of_the_table_that_a_column_comes_from() -> None:
+    kind = {"type": "string", "clean": ["trim", {"replace": "[0-9]+"}]}
+    readings: dict[str, Any] = {"meter": {"type": "long"}, "load": {"type": "double"}, "kind": kind}
+    sites = {"meter": {"type": "long"}, "area": {"type": "double", "min": 0}}
+    dataset = parse_dataset({
+        "name": "meters", "task": "regression", "label": {"name": "load"}, "id": ["meter"], "joins": ["sites"],
+        "tables": {
+            "readings": {"daily": True, "source": {"null_values": ["?"]}, "columns": readings},
+            "sites": {"key": ["meter"], "source": {"null_values": []}, "columns": sites},
+        },
+        "split": {"kind": "hash"}, "features": {"categorical": ["meter", "kind"], "numeric": ["area"]},
+        "baseline": {"kind": "linear"}, "gate": {"metric": "rmse"},
+    })  # fmt: skip
+    contract = raw_contract(dataset)
+    assert contract == {
+        "meter": RawColumn(type="long", clean=(), null_values=("?",)),
+        "kind": RawColumn(type="string", clean=("trim", {"replace": "[0-9]+", "by": ""}), null_values=("?",)),
+        "area": RawColumn(type="double", clean=(), null_values=()),
+    }
+    written = TRANSFORM.model_copy(update={"columns": contract})
+    assert Transform.loads(written.dumps()).columns == contract
+
+
+def test_a_transformation_that_does_not_say_what_means_missing_has_the_default() -> None:
+    assert b"null_values" not in TRANSFORM.dumps()
+    assert {column.null_values for column in Transform.loads(TRANSFORM.dumps()).columns.values()} == {("", "NA")}

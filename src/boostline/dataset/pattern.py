@@ -20,6 +20,7 @@ def check_pattern(pattern: str) -> None:
         (r"(?<!\\)\(\?", "(?...) groups"),
         (r"\\[1-9]", "back-references"),
         (r"\\[sSwWbBDAZzpPhvRX]", "\\s, \\w, \\b, \\D and the like; write the characters, as in [ \\t]"),
+        (r"\\[0uUN]", "\\0, \\u, \\U or \\N (write \\x41 for A)"),
         (r"(?<!\\)\$", "$ before the end"),
         (r"[*+?}]\+", "possessive quantifiers"),
         (r"&&", "&&"),
@@ -28,14 +29,17 @@ def check_pattern(pattern: str) -> None:
     ):
         if re.search(construct, body):
             raise ValueError(f"replace: {pattern!r} uses {name}, which Spark and Arrow read differently")
-    if re.search(r"(?<!\\)\.", re.sub(r"\[[^\]]*\]", "", body)):
+    outside = re.sub(r"\[[^\]]*\]", "", body)
+    if re.search(r"(?<!\\)\.", outside):
         raise ValueError(f"replace: {pattern!r} uses `.`; write a set such as [^,] instead")
+    if re.search(r"(?<!\\)\{(?!\d+(,\d*)?\})", outside):
+        raise ValueError(f"replace: {pattern!r} has a {{ that begins no count, which Spark refuses; write [{{]")
     try:
         compiled = re.compile(body)
     except (re.error, OverflowError, RecursionError) as error:  # a huge repeat count; groups within groups
         raise ValueError(f"replace: {pattern!r} is no regular expression: {error}") from error
     # RE2 multiplies what is nested; here all of a pattern's counts are taken for nested.
-    counts = re.findall(r"\{(?:\d*,)?(\d+),?\}", body)
+    counts = re.findall(r"\{(?:\d+,)?(\d+),?\}", body)
     if math.prod(map(int, counts)) > MOST_REPEATS:
         raise ValueError(f"replace: {pattern!r} repeats more than {MOST_REPEATS:,} times, which Arrow refuses")
     if compiled.match(""):

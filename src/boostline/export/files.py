@@ -19,7 +19,7 @@ from boostline.export.xgboost_model import xgboost_pmml
 from boostline.lake.manifest import Manifest, read_current
 from boostline.lake.store import Store
 from boostline.registry.versions import CHAMPION, date_of, find_version, load_version, version_manifest
-from boostline.scoring.model_file import TRANSFORM, UBJ
+from boostline.scoring.model_file import TRANSFORM, UBJ, require_published
 from boostline.settings import Settings
 from boostline.tracking import Version
 
@@ -88,7 +88,7 @@ def export_baseline(store: Store, settings: Settings, dataset: str, version: str
             f"{_about(found)}: no baseline on the same features is published for its date",
             f"Run the date again: boostline run {dataset} --date {date_of(found)}",
         )
-    # The transformation is the model's own, which is part of what its SHA-256 check covers.
+    # The transformation is the model's own, which is compared with the manifest where the model is loaded.
     transform = load_version(store, found).transform
     body = _baseline(store, current[0])
     if form == "json":
@@ -156,14 +156,13 @@ def _baseline(store: Store, manifest: Manifest) -> bytes:
     Raises:
         ModelRefused: It is gone, or was changed.
     """
-    source = f"{BASELINE} of {manifest.dataset} for {manifest.partition}, attempt {manifest.attempt}"
     listed = [item for item in manifest.files if item.key.endswith("/" + BASELINE)]
     found = store.get_many([item.key for item in listed])
     if not found:
+        source = f"{BASELINE} of {manifest.dataset} for {manifest.partition}, attempt {manifest.attempt}"
         raise ModelRefused(f"{source} is gone from the lake", "Run its date again, which writes it anew")
     body, etag = found[listed[0].key]
-    if (etag, len(body)) != (listed[0].etag, listed[0].size):
-        raise ModelRefused(f"{source} is not the file that was published", "Do not use it; run its date again")
+    require_published(store, listed[0], body, etag)
     return body
 
 

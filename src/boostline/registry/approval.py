@@ -101,7 +101,8 @@ def carry_out(
 
     Raises:
         FailError: The version is gone, or the model has none.
-        ModelRefused: See `judge`.
+        ModelRefused: See `judge` and `promote_candidate`.
+        RetryError: Another version became champion meanwhile.
         ServiceUnavailable: MLflow does not answer.
     """
     number = version_number(store, model)

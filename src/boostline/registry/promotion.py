@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from boostline.dataset import Dataset
-from boostline.errors import FailError, ModelRefused
+from boostline.errors import FailError, ModelRefused, RetryError
 from boostline.lake.manifest import Ref
 from boostline.lake.store import Store
 from boostline.registry.versions import (
@@ -47,7 +47,7 @@ def promote_candidate(
     recorded outcome is returned.
 
     Args:
-        store: The lake.
+        store: The lake; the model is loaded and checked before the alias moves.
         settings: MLflow's address.
         dataset: Says whether backfills promote.
         model: The candidate's manifest.
@@ -57,6 +57,10 @@ def promote_candidate(
 
     Returns:
         `{"promoted", "reason"}`; for a candidate that waits for a person, `waits` too: the version.
+
+    Raises:
+        ModelRefused: The version is not in MLflow any more, or its files are gone or are not those that were published.
+        RetryError: Another version became champion meanwhile.
     """
     number = version_number(store, model)
     if number is None:
@@ -84,6 +88,10 @@ def promote_candidate(
         outcome = _outcome(True, f"version {candidate.version} of {date_of(candidate)} passed the gate, {before}")
         if approval:
             outcome["reason"] += f"; {approval}"
+        load_version(store, candidate)
+        now = mlflow.aliased(dataset.name, CHAMPION)
+        if (now and now.version) != (champion and champion.version):  # loading takes a second: a person was faster
+            raise RetryError(f"the champion of {dataset.name} changed meanwhile", "A retry asks the gate again")
         _crown(mlflow, candidate, champion, reason=outcome["reason"], who=who)
         mlflow.tag_version(dataset.name, candidate.version, {TAG + "promotion": json.dumps(outcome)})
         return outcome

@@ -116,7 +116,7 @@ def load_version(store: Store, version: Version) -> Model:
     """Load the model of a version from its attempt in the lake.
 
     Raises:
-        ModelRefused: See `version_manifest`; or its SHA-256 is not the one that MLflow holds of it.
+        ModelRefused: See `version_manifest` and `load_published`; or its SHA-256 is not the one that MLflow holds of it.
     """
     return load_published(store, version_manifest(store, version)[0], version.tags[TAG + "sha256"])
 

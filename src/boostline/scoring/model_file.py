@@ -1,13 +1,15 @@
 """The files of a model: model.ubj, model.json and transform.json; written by training, read by whoever scores.
 
-The UBJ's SHA-256 is checked before XGBoost parses it, so a file that was swapped or cut is refused, never run.
+The UBJ's SHA-256 is checked before XGBoost parses it, against all that hold one: model.json, the manifest and the
+registry. The other two files have to be those that the manifest lists. So a file that was swapped or cut is refused, never
+run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from boostline.errors import ModelRefused
 from boostline.lake import published
-from boostline.lake.manifest import Manifest
-from boostline.lake.store import NotFound, Store
+from boostline.lake.manifest import FileEntry, Manifest
+from boostline.lake.store import Store
 from boostline.scoring.engine import import_xgboost
 from boostline.scoring.matrix import Columns, contributions, predict_batches, predict_coded
 from boostline.transform import Transform
@@ -187,12 +189,13 @@ class Model:
         )
 
 
-def load_model(files: Mapping[str, bytes], source: str) -> Model:
+def load_model(files: Mapping[str, bytes], source: str, expected: Collection[str] = ()) -> Model:
     """Check and parse a model's files.
 
     Args:
         files: Bytes by file name.
         source: Where they come from, for the error.
+        expected: What others than model.json say that the UBJ's SHA-256 is.
 
     Raises:
         ModelRefused: A file is missing or broken, or model.ubj does not match its SHA-256.
@@ -207,6 +210,11 @@ def load_model(files: Mapping[str, bytes], source: str) -> Model:
     if found != info.sha256:
         raise ModelRefused(
             f"{source}/{UBJ} has SHA-256 {found}, its {INFO} says {info.sha256}: the file was changed or cut",
+            "Do not use it; train again, or roll back to another version",
+        )
+    if others := set(expected) - {found}:
+        raise ModelRefused(
+            f"{source}: its SHA-256 is {found}, but manifest or registry say {', '.join(sorted(others))}",
             "Do not use it; train again, or roll back to another version",
         )
     xgboost = import_xgboost()
@@ -229,22 +237,43 @@ def load_published(store: Store, manifest: Manifest, sha256: str | None = None) 
         store: The lake.
         manifest: Of stage "model".
         sha256: What somebody else, such as the registry, says that the UBJ's SHA-256 is.
+
+    Raises:
+        ModelRefused: A file is missing or broken, or is not the one that was published.
     """
-    keys = {item.key.rsplit("/", 1)[-1]: item.key for item in manifest.files}
+    listed = {item.key.rsplit("/", 1)[-1]: item for item in manifest.files}
+    stored = store.get_many(listed[name].key for name in (UBJ, INFO, TRANSFORM) if name in listed)
     files = {}
-    for name in (UBJ, INFO, TRANSFORM):
-        try:
-            files[name] = store.get(keys[name])[0]
-        except (KeyError, NotFound):
+    for name, item in listed.items():
+        if item.key not in stored:
             continue  # load_model names everything that is missing at once
+        files[name], etag = stored[item.key]
+        if name != UBJ:  # whose SHA-256 says more
+            require_published(store, item, files[name], etag)
     source = f"model of {manifest.dataset} for {manifest.partition}, attempt {manifest.attempt}"
-    model = load_model(files, source)
-    if expected := {sha256 or model.info.sha256, manifest.row_hash} - {model.info.sha256}:
-        raise ModelRefused(
-            f"{source}: its SHA-256 is {model.info.sha256}, but manifest or registry say {', '.join(sorted(expected))}",
-            "Do not use it; train again, or roll back to another version",
-        )
-    return model
+    return load_model(files, source, {manifest.row_hash, sha256 or manifest.row_hash})
+
+
+def require_published(store: Store, listed: FileEntry, body: bytes, etag: str) -> None:
+    """Refuse a file that is not the one that its manifest lists.
+
+    Args:
+        store: The lake.
+        listed: The manifest's entry.
+        body: What the lake holds now.
+        etag: Of that.
+
+    Raises:
+        ModelRefused: Names the key.
+    """
+    # A lake that was copied elsewhere may have other ETags. What was written in one part has its MD5 for one, but not
+    # where the store encrypts with keys of its own: there only the ETag that it gave remains.
+    if len(body) == listed.size and listed.etag in (etag, hashlib.md5(body, usedforsecurity=False).hexdigest()):
+        return
+    raise ModelRefused(
+        f"{store.uri(listed.key)} is not the file that was published",
+        "Do not use it; run its date again, or choose another version",
+    )
 
 
 def published_model(dataset: str, day: str | date, store: Store | None = None) -> Model:

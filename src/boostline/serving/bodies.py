@@ -2,7 +2,8 @@
 
 One rule for all three formats: a value fits its column where `boostline.transform.cast_column` says so. Hence a number
 written as text is a number, and NaN and the infinities are missing values where a format has them: Arrow and CSV do,
-JSON does not. Columns that the contract does not name are ignored, and the order of columns does not matter.
+JSON does not. A CSV body has the missing values of the dataset's own files: an empty cell, and the texts that the contract
+lists for its column. Columns that the contract does not name are ignored, and the order of columns does not matter.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ from msgspec import UNSET, UnsetType
 from boostline.serving.arrow_stream import read_stream
 from boostline.serving.fit import Contract, Limits, check_columns, check_rows, fit_column, no_rows
 from boostline.serving.refusal import Refused
+from boostline.transform import BLANKS
 
 JSON, ARROW, CSV = "application/json", "application/vnd.apache.arrow.stream", "text/csv"
-CSV_MISSING = ["", "NA"]
-"""Texts that mean "no value" in CSV, as in a dataset file."""
 Value = str | int | float | bool | None
 """What JSON has in a row's column."""
 _NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -196,7 +196,7 @@ def _from_csv(body: bytes | bytearray, contract: Contract, limits: Limits) -> tu
 
     options = csv.ConvertOptions(
         column_types=dict.fromkeys(contract, pa.string()),
-        null_values=CSV_MISSING,
+        null_values=[""],
         strings_can_be_null=True,
         quoted_strings_can_be_null=True,
     )
@@ -214,7 +214,17 @@ def _from_csv(body: bytes | bytearray, contract: Contract, limits: Limits) -> tu
         raise Refused(
             400, f"the body is not CSV: {_first_line(error)}", 'Send UTF-8 with a header line, commas, and " as quotes'
         ) from error
-    return _table_columns(table, contract, limits.rows)
+    columns, rows = _table_columns(table, contract, limits.rows)
+    return {name: _null_where(texts, contract[name].null_values) for name, texts in columns.items()}, rows
+
+
+def _null_where(texts: Any, missing: Sequence[str]) -> Any:
+    """Texts with null for those that mean it, blanks around them aside: the rule for raw files, see `boostline.spark.raw`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = pc.is_in(pc.utf8_trim(texts, characters=BLANKS), value_set=pa.array(missing, pa.string()))
+    return pc.if_else(found, pa.scalar(None, pa.string()), texts)
 
 
 def _from_arrow(body: bytes | bytearray, contract: Contract, limits: Limits) -> tuple[Mapping[str, Any], int]:

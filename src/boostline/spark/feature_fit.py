@@ -17,7 +17,7 @@ from boostline.dataset import Dataset
 from boostline.errors import DataInvalid, DataMissing
 from boostline.lake.features import DATA_DATE, ID_PREFIX, LABEL
 from boostline.spark.feature_rows import LABEL_TEXT, NUMBER_PREFIX, TEXT_PREFIX
-from boostline.transform import RawColumn, Transform, needed_columns
+from boostline.transform import Transform, raw_contract
 
 CODE_PREFIX = "_code_"
 FILLED_PREFIX = "_filled_"
@@ -173,10 +173,7 @@ def fit(train: DataFrame, dataset: Dataset, day: str, classes: tuple[str, ...]) 
         dataset=dataset.name,
         task=dataset.task,
         date=day,
-        columns={
-            name: RawColumn(type=spec.type, clean=tuple(_rule(rule) for rule in spec.clean))
-            for name, spec in needed_columns(dataset).items()
-        },
+        columns=raw_contract(dataset),
         derived=features.derived,
         categorical=categories,
         numeric=fill,
@@ -222,7 +219,3 @@ def _stand_in(name: str, strategy: str, value: float) -> float:
 def _sources(dataset: Dataset) -> dict[str, str]:
     texts = {name: TEXT_PREFIX + name for name in dataset.features.categorical}
     return texts | {name: NUMBER_PREFIX + name for name in dataset.features.numeric}
-
-
-def _rule(rule: Any) -> Any:
-    return rule if isinstance(rule, str) else {"replace": rule.replace, "by": rule.by}
