@@ -13,6 +13,8 @@ from boostline.errors import DataInvalid, DataMissing, DatasetInvalid
 from boostline.lake.arrow import read_parquet
 from boostline.lake.features import test_raw_keys as raw_test_keys
 from boostline.lake.manifest import read_current
+from boostline.serving.bodies import CSV, read_rows
+from boostline.serving.fit import Limits
 from boostline.spark.feature_fit import Counts, find_classes
 from boostline.spark.feature_rows import LABEL_TEXT, with_label
 from tests.spark.lab import CLASSES, DAY, GOLDEN, GOOD_ROWS, Lab, csv, dataset_of
@@ -57,6 +59,20 @@ def test_raw_test_rows_give_the_same_features_without_spark(lab: Lab) -> None:
     again = lab.transform(manifest).apply(raw)
     assert again.equals(lab.rows(manifest, "test").select(again.column_names))
     assert set(raw.column_names) == {*dataset_of().raw_columns, "data_date", "_label"}
+
+
+def test_a_csv_body_misses_what_the_datasets_own_files_miss(lab: Lab) -> None:
+    dataset = dataset_of({"tables.readings.source": {"null_values": ["?"]}})
+    lab.land_all(csv(["1,NA,?,on,,1", '2, ? ,,"",,2', *GOOD_ROWS[2:]]))
+    manifest = lab.features(dataset)
+    transform = lab.transform(manifest)
+    texts = {name: column.null_values for name, column in transform.columns.items()}
+    assert texts == dict.fromkeys(("site", "power", "state", "at"), ("?",)) | {"area": ("", "NA")}
+    body = b'site,power,state,at,area\nNA,?,on,,NA\n ? ,,"",,\n'
+    sent = transform.clean(read_rows(CSV, body, transform.columns, Limits(10, 1000)))
+    raw = read_parquet(lab.store, raw_test_keys(manifest)).select(sent.column_names)
+    assert sent.to_pylist() == [{**row, "area": None} for row in raw.to_pylist()]
+    assert sent["site"].to_pylist() == ["na", None] and sent["power"].null_count == 2
 
 
 def test_missing_labels_are_dropped_and_counted(lab: Lab) -> None:
@@ -111,9 +127,10 @@ def test_imputed_numbers_and_integers(lab: Lab) -> None:
 
 
 def test_classes_are_those_of_train_and_others_drop_out(good: Lab) -> None:
-    manifest = good.featurize(dataset_of(CLASSES))
+    split = {"split": {"kind": "first_rows", "test_rows": 4, "valid_rows": 2}}
+    manifest = good.featurize(dataset_of({**CLASSES, **split}))
     assert manifest.details["classes"] == ["high", "mid"]
-    assert manifest.rows["unseen_class"] == 3 and manifest.rows["test"] + manifest.rows["valid"] == 1
+    assert (manifest.rows["unseen_class"], manifest.rows["test"], manifest.rows["valid"]) == (3, 1, 2)
     named = dataset_of({**CLASSES, "label": {**CLASSES["label"], "classes": ["low", "mid", "high"]}})  # type: ignore[dict-item]
     manifest = good.featurize(named)
     assert manifest.rows["unseen_class"] == 0 and good.rows(manifest, "test")["_label"].to_pylist() == [0.0, 0.0]
@@ -142,6 +159,8 @@ UNFIT: dict[str, tuple[list[str], dict[str, Any], type[Exception], str]] = {
                       "label kind: 'high' is none of low, mid"),
     "label not binary": (GOOD_ROWS, {"task": "binary", "gate": {"metric": "auc"}, "baseline": {"kind": "logistic"}},
                          DataInvalid, "is none of 0.0, 1.0"),
+    "test of unseen classes": (GOOD_ROWS, CLASSES, DataInvalid,
+                               "the rows for test of 2024-03-10 are all of classes that the train rows do not hold: low"),
     "one class": (GOOD_ROWS, {**CLASSES, "label": {"name": "y", "expression": "'same'"}}, DataInvalid,
                   "the train rows hold 1 class(es): same"),
 }  # fmt: skip

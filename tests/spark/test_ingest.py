@@ -102,8 +102,13 @@ BAD_FILES = {
     "UTF-16": (csv().decode().encode("utf-16"), "part.csv", "is UTF-16"),
     "truncated gzip": (gzip.compress(csv())[:-12], "part.csv.gz", "is a truncated gzip file"),
     "no gzip": (csv(), "part.csv.gz", "is not a gzip file"),
+    "second gzip member truncated": (gzip.compress(csv([])) + gzip.compress(csv())[:-12], "part.csv.gz",
+                                     "is a truncated gzip file"),
+    "second gzip member is none": (gzip.compress(csv()) + csv(), "part.csv.gz", "is not a gzip file"),
+    "endless header": (gzip.compress(HEADER.encode() + b"," + b"x" * 200_000), "part.csv.gz",
+                       "part.csv.gz is longer than 65536 bytes"),
     "gzip unnamed": (gzip.compress(csv()), "part.csv", "is gzip, and its name does not say so"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD_FILES)
@@ -134,6 +139,16 @@ def test_reordered_and_added_columns_bom_crlf_and_gzip_are_fine(lab: Lab) -> Non
     kept = lab.rows(manifest).to_pylist()
     assert [(row["id"], row["load"]) for row in kept] == [(1, 5.0), (3, 7.0)]
     assert manifest.details["ignored_columns"] == ["extra"] and manifest.rows["quarantined"] == 0
+
+
+def test_a_gzip_of_several_members_is_read_as_one_file(lab: Lab) -> None:
+    header, rows = csv([]), csv(GOOD_ROWS)[len(HEADER) + 1 :]
+    lab.land_all(gzip.compress(header) + gzip.compress(rows), name="part.csv.gz")
+    assert lab.ingest(dataset_of())[READINGS].rows["rows"] == 12
+    # More members than are looked at for the header.
+    many = "".join(f"{n},a,1,on,,{n}\n" for n in range(100, 3100))
+    lab.land(b"".join(map(gzip.compress, [header, *many.encode().splitlines(keepends=True)])), name="many.csv.gz")
+    assert lab.ingest(dataset_of())[READINGS].rows == {"rows": 3012, "quarantined": 0, "duplicates": 0}
 
 
 def test_identical_rows_collapse_and_conflicting_ones_are_bad(lab: Lab) -> None:
@@ -223,6 +238,40 @@ def test_json_lines(lab: Lab) -> None:
         (2, None, None),
     ]
     assert {row["reasons"][0] for row in lab.quarantined()} == {"not a JSON object"}
+
+
+JSON_LINES = {
+    '{"id": 1}': None,
+    '{"id": 2, "site": "}{\\"]"} \t': None,
+    '{"id": 3, "more": [NaN, {"id": 1}, {"id": 2}]}': None,
+    "{'id': 4}": None,
+    '{"id": 5}{"id": 6}': "more than one JSON object in a line",
+    '{"id": 7} {"id": 8} {"id": 9}': "more than one JSON object in a line",
+    '{"id": 10} garbage': "more than one JSON object in a line",
+    '{"id": 11},': "more than one JSON object in a line",
+    '{"id": 12}, {"id": 13}]': "more than one JSON object in a line",
+    '{"id": 14}]': "more than one JSON object in a line",
+    '{"id": 15}, null': "more than one JSON object in a line",
+    "null": "not a JSON object",
+    '[{"id": 16}]': "not a JSON object",
+    '{"id": 17': "not a JSON object",
+}
+
+
+def test_a_line_of_several_json_objects_goes_to_quarantine_with_its_first_one(lab: Lab) -> None:
+    lab.land(SITES, paths.REFERENCE, table="sites")
+    lab.land("\n".join(JSON_LINES), name="rows.json")
+    source = {"tables.readings.source": {"format": "json"}}
+    with pytest.raises(DataInvalid, match=r"of 14 rows .* more than one JSON object in a line \(7\)"):
+        lab.ingest(dataset_of(source))
+    manifest = lab.ingest(dataset_of({**source, "tables.readings.max_bad_share": 1.0}))[READINGS]
+    kept = [(row["id"], row["site"], row["power"]) for row in lab.rows(manifest).to_pylist()]
+    assert kept == [(1, None, None), (2, '}{"]', None), (3, None, None), (4, None, None)]
+    assert manifest.rows["quarantined"] == 10
+    told = sorted((row["reasons"][0], row["id"] or "") for row in lab.quarantined()[:10])
+    assert told == sorted(
+        (why, line[7:].split("}")[0] if why.startswith("more") else "") for line, why in JSON_LINES.items() if why
+    )
 
 
 def test_parquet_columns_are_cast_to_the_contract(lab: Lab) -> None:

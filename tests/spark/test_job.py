@@ -17,7 +17,9 @@ from boostline.errors import (
     BoostlineError,
     DataInvalid,
     DataMissing,
+    DatasetInvalid,
     EnvironmentUnfit,
+    FailError,
     InputChanged,
     ServiceUnavailable,
     SparkLost,
@@ -29,7 +31,7 @@ from boostline.lake.manifest import read_ref
 from boostline.lake.plan import plan_ingest
 from boostline.lake.store import Store
 from boostline.local.layout import Stack, spark_env
-from boostline.spark.failures import explain
+from boostline.spark.failures import explain, unknown
 from tests.spark.lab import DAY, GOOD_ROWS, Lab, csv, dataset_of
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +93,19 @@ def test_a_dead_master_ends_with_75_at_once(files: Lab, env: dict[str, str]) -> 
     error = load_error(files.store, request)
     assert done.returncode == EXIT_RETRY and isinstance(error, SparkLost) and "spark://127.0.0.1:9" in str(error)
     assert time.monotonic() - start < 60
+
+
+def test_an_error_that_nobody_knows_is_told_and_not_tried_again(files: Lab, env: dict[str, str]) -> None:
+    files.land_all()
+    request = ingest_request(files)
+    done = submit(save_request(files.store, request), env, "--conf", "spark.sql.shuffle.partitions=2.5")
+    error = load_error(files.store, request)
+    assert done.returncode == EXIT_FAIL and type(error) is FailError, done.stderr[-3000:]
+    assert (
+        error.message.startswith("IllegalArgumentException: Error while instantiating")
+        and error.remedy == "The task's log holds the whole"
+    )
+    assert "Traceback" in done.stdout + done.stderr
 
 
 def test_s3_down_ends_with_75(files: Lab, env: dict[str, str]) -> None:
@@ -180,6 +195,10 @@ MEANINGS: list[tuple[str, type[BoostlineError], str]] = [
     ("zlib.error: Error -3 while decompressing data: invalid literal/length code", DataInvalid, "truncated or corrupt"),
     ("Job aborted: ExecutorLostFailure (executor 1 exited)", SparkLost, "lost its driver"),
     ("Master removed our application: FAILED", SparkLost, "lost its driver"),
+    ("SparkRuntimeException: [INVALID_PARAMETER_VALUE.PATTERN] The value of parameter(s) `regexp` in `regexp_replace` is "
+     "invalid: 'a{b}'. SQLSTATE: 22023", DatasetInvalid, "Spark refuses a regular expression"),
+    ("BrokenPipeError: [Errno 32] Broken pipe", SparkLost, "lost its driver"),
+    ("org.apache.spark.rpc.RpcTimeoutException: Futures timed out after [120 seconds]", SparkLost, "lost its driver"),
     ("java.lang.OutOfMemoryError: Java heap space", SparkLost, "ran out of memory"),
     ("org.apache.hadoop.fs.s3a.AWSClientIOException: getFileStatus on s3a://lake/k: Connect refused", StoreUnavailable,
      "S3 failed while Spark worked with it (s3://lake/k)"),
@@ -196,4 +215,6 @@ def test_what_spark_says_becomes_what_a_person_reads(text: str, kind: type[Boost
 
 def test_a_bug_stays_a_bug() -> None:
     assert explain(KeyError("column")) is None
+    assert unknown(KeyError("column")).message == "KeyError: 'column'"
+    assert unknown(AssertionError()).message == "AssertionError: no message"
     assert explain(ValueError("invalid literal for int() with base 10: 'x'")) is None

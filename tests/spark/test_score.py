@@ -108,6 +108,37 @@ def test_a_model_of_another_schema_is_named_with_its_columns(lab: Lab) -> None:
         run_score(lab.spark, lab.store, score_request(lab, lean, model))
 
 
+def test_a_model_that_learnt_from_otherwise_clean_rows_is_refused(lab: Lab) -> None:
+    dataset = dataset_of()
+    lab.land_all()
+    model = put_model(lab, dataset, lab.features(dataset))
+    lower = {"tables.readings.columns.state": {"type": "string", "allowed": ["on", "off"], "clean": ["trim", "lower"]}}
+    changes: list[tuple[dict[str, Any], str]] = [
+        (lower, r"model version 3 of meters learnt from column state as string, clean: \[\]; the dataset file of today "
+                r"has string, clean: \[trim, lower\](.|\n)*Train a new version"),
+        ({"tables.sites.columns.area": {"type": "double"}}, "column area as integer; the dataset file of today has double"),
+        ({"tables.readings.columns.site": {"type": "string", "clean": [{"replace": "x"}]}},
+         r"clean: \[trim, lower\]; the dataset file of today has string, clean: \[replace 'x' by ''\]"),
+    ]  # fmt: skip
+    for change, says in changes:
+        other = dataset_of(change)
+        lab.ingest(other)
+        with pytest.raises(DataInvalid, match=says):
+            run_score(lab.spark, lab.store, score_request(lab, other, model))
+    assert not [item for item in lab.store.list("predictions/") if item.key.endswith(".parquet")]
+
+
+def test_a_changed_column_that_the_model_does_not_read_is_fine(lab: Lab) -> None:
+    lab.land_all()
+    dataset = dataset_of({"features.categorical": ["site", "hour"]})
+    model = put_model(lab, dataset, lab.features(dataset))
+    other = dataset_of({"features.categorical": ["site", "hour"], "tables.readings.columns.load": {"type": "string"},
+                        "tables.readings.columns.state": {"type": "string", "clean": ["lower"]},
+                        "tables.readings.columns.power": {"type": "double", "max": 1e9}})  # fmt: skip
+    lab.ingest(other)
+    assert run(lab, score_request(lab, other, model)).rows == {"rows": 12}
+
+
 def test_an_error_in_an_executor_is_ours_again(lab: Lab) -> None:
     dataset = dataset_of()
     lab.land_all()

@@ -15,9 +15,11 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from boostline.dataset import Dataset
-from boostline.errors import DataMissing, ServiceUnavailable, SparkLost
+from boostline.errors import DataInvalid, DataMissing, ServiceUnavailable, SparkLost
 from boostline.lake import paths
 from boostline.lake.arrow import read_parquet
 from boostline.lake.manifest import Manifest, read_ref
@@ -25,7 +27,7 @@ from boostline.local.layout import Stack, spark_env
 from boostline.settings import Settings
 from boostline.spark.failures import explain
 from boostline.spark.score import run_score
-from boostline.spark.stream import Stream, start_stream
+from boostline.spark.stream import Stream, messages, start_stream
 from tests.spark.lab import GOOD_ROWS, HEADER, ODD_CLASSES, Lab, csv, dataset_of, truncated_gzip
 from tests.spark.model_lab import make_champion, put_model
 from tests.spark.test_score import score_request
@@ -187,6 +189,29 @@ def test_messages_are_scored_and_answered(ready: Lab, settings: Settings, datase
     assert {(key, value["model_version"]) for (key, _), value in once.items()} == {
         (f'{{"id":{number}}}', "1") for number in expected
     }
+
+
+def test_ids_that_differ_by_microseconds_have_keys_of_their_own(spark: SparkSession) -> None:
+    dataset = dataset_of({"id": ["at"]})
+    times = ["2024-03-10 01:00:00.0001", "2024-03-10 01:00:00.0002", "2024-03-10 01:00:00"]
+    rows = spark.createDataFrame([(text, 1.5) for text in times], "at string, prediction double")
+    sent = messages(rows.withColumn("at", F.col("at").cast("timestamp")), dataset, "stream/batch=7").collect()
+    texts = [f"2024-03-10T01:00:00.{fraction}Z" for fraction in ("000100", "000200", "000000")]
+    assert [json.loads(row["key"]) for row in sent] == [{"at": text} for text in texts]
+    values = [{"at": text, "prediction": 1.5, "batch": "stream/batch=7"} for text in texts]
+    assert [json.loads(row["value"]) for row in sent] == values
+
+
+def test_a_champion_that_learnt_from_otherwise_clean_rows_is_refused(
+    ready: Lab, settings: Settings, dataset: Dataset
+) -> None:
+    rules = {"type": "string", "allowed": ["on", "off"], "clean": ["lower"]}
+    other = dataset_of({"name": dataset.name, "tables.readings.columns.state": rules})
+    with pytest.raises(Exception, match="column state") as caught:
+        drain(ready, settings, other)
+    error = explain(caught.value)
+    assert isinstance(error, DataInvalid) and "learnt from column state as string, clean: []" in error.message
+    assert published(ready, dataset) == []
 
 
 def forget_last_commit(lab: Lab, dataset: Dataset) -> None:

@@ -130,6 +130,19 @@ def test_a_wrong_file_names_the_key_and_what_is_allowed(path: str, value: Any, s
     assert "houses.yaml: " in str(error.value)
 
 
+def test_an_id_that_answers_would_lose_is_refused() -> None:
+    sales = MINIMAL["tables"]["sales"]
+    columns = {**sales["columns"], "batch": {"type": "string"}}
+    data = {
+        **MINIMAL,
+        "id": [*MINIMAL["id"], "batch"],
+        "tables": {**MINIMAL["tables"], "sales": {**sales, "columns": columns}},
+    }
+    parse_dataset(data)
+    with pytest.raises(DatasetInvalid, match="stream.answers names each answer's batch in `batch`; rename the column"):
+        parse_dataset({**data, "stream": {"answers": "scored"}})
+
+
 @pytest.mark.parametrize(
     ("task", "objective", "allowed"),
     [

@@ -18,18 +18,18 @@ from tests.model_lab import toy_dataset
 from tests.report_lab import Lab
 
 from boostline.errors import ServiceUnavailable
-from boostline.lake.manifest import read_current, read_ref
+from boostline.lake.manifest import read_current, read_ref, read_refs
 from boostline.lake.store import Store
 from boostline.local.layout import BUCKET
 from boostline.metrics import evaluate
 from boostline.reporting.drift import _psi, _shares, changes
 from boostline.reporting.evaluation import evaluation
 from boostline.reporting.page import render_page, verdict_sentence
-from boostline.reporting.report import load_result, report_keys
+from boostline.reporting.report import Stages, build_result, load_result, report_keys
 from boostline.reporting.rows import TestRows, TrainRows
 from boostline.reporting.terminal import run_summary
 from boostline.reporting.text import days, share
-from boostline.scoring.model_file import ModelInfo
+from boostline.scoring.model_file import ModelInfo, load_published
 from boostline.settings import Settings
 from boostline.transform import Transform
 
@@ -93,6 +93,21 @@ def test_report_says_what_a_run_came_to(two_runs):
     assert "5 × size is below 0" in report.page
     assert "2,110" in report.page  # ingested: clean, in quarantine and dropped
     assert read_current(bench.store, "report", bench.dataset.name, None, "2020-03-31")[0].attempt == report.ref.attempt
+
+
+def test_rows_that_featurize_dropped_are_told(two_runs):
+    bench, _, report = two_runs
+    stages = Stages(*read_refs(bench.store, [bench.facts.features, bench.facts.baseline, bench.facts.model]))
+    info, page = load_published(bench.store, stages.model).info, {}
+    for unseen in (3, 0):
+        rows = stages.features.rows | {"no_label": 1, "unseen_class": unseen, "duplicates": 0, "window": 9}
+        changed = stages._replace(features=stages.features.model_copy(update={"rows": rows}))
+        result = build_result(bench.facts, changed, info, report.run["window"])
+        assert result["dropped"] == {"no_label": 1, "unseen_class": unseen, "duplicates": 0}
+        page[unseen] = render_page(bench.dataset, report.run | result, report.evaluation)
+    dropped = "1 rows without a label, 3 rows of a class that no train row has, 0 rows that a later day replaced."
+    assert f"Dropped from the window: {dropped}" in page[3]
+    assert "of a class that no train row has" not in page[0]
 
 
 def test_page_is_small_and_asks_no_other_host(two_runs):

@@ -40,23 +40,30 @@ class Dataset(Section):
     """A dataset file."""
 
     name: Name = Field(description="Also the file's name and the DAG's prefix")
-    description: str = ""
-    task: Task
-    label: Label
+    description: str = Field("", description="One sentence for people: shown with the DAGs and in the report")
+    task: Task = Field(description="What the label is: a number, one of two classes, or one of several")
+    label: Label = Field(description="What is predicted")
     id: tuple[ColumnName, ...] = Field(min_length=1, description="Columns that identify a row of the daily table")
     tables: dict[Name, Table] = Field(min_length=1, description="Exactly one is daily: its rows are learnt from")
     joins: tuple[Name, ...] = Field((), description="Reference tables joined to the daily table by their key, in order")
-    split: TimeSplit | HashSplit | FirstRowsSplit = Field(discriminator="kind")
-    window: Window = Window()
-    features: Features
-    baseline: Baseline
-    model: Model = Model()
-    gate: Gate
-    promotion: Promotion = Promotion()
-    on_missing: Literal["wait", "skip", "fail"] = "fail"
-    wait: Wait = Wait()
-    spark: Spark = Spark()
-    stream: Stream = Stream()
+    split: TimeSplit | HashSplit | FirstRowsSplit = Field(
+        discriminator="kind",
+        description="Which rows train, which validate (they stop the training), which test (they measure the models)",
+    )
+    window: Window = Field(Window(), description="Which days a model learns from")
+    features: Features = Field(description="What the models see of a row")
+    baseline: Baseline = Field(description="The simple model that XGBoost has to beat")
+    model: Model = Field(Model(), description="How XGBoost is trained")
+    gate: Gate = Field(description="When a candidate is good enough")
+    promotion: Promotion = Field(Promotion(), description="When a candidate that passed the gate becomes the champion")
+    on_missing: Literal["wait", "skip", "fail"] = Field(
+        "fail",
+        description="Where the data date has no raw file: `wait` for it (see [Wait](#wait)), `skip` the run, which ends green, "
+        "or `fail`. A day missing from the window after the first landed one fails the run with `fail`, else it is left out",
+    )
+    wait: Wait = Field(Wait(), description="How long to wait, with `on_missing: wait`")
+    spark: Spark = Field(Spark(), description="Memory and cores of the Spark jobs")
+    stream: Stream = Field(Stream(), description="Where `boostline stream` finds its rows")
 
     @property
     def daily_table(self) -> str:
@@ -71,6 +78,12 @@ class Dataset(Section):
             columns |= {key: value for key, value in self.tables[name].columns.items() if key not in columns}
         return columns
 
+    @property
+    def null_values(self) -> dict[str, tuple[str, ...]]:
+        """The texts that mean "no value", by these columns: those of the table that a column comes from."""
+        tables = [self.tables[name] for name in (self.daily_table, *self.joins)]
+        return {column: table.source.null_values for table in reversed(tables) for column in table.columns}
+
     @model_validator(mode="after")
     def _tables_fit(self) -> Self:
         daily = [name for name, table in self.tables.items() if table.daily]
@@ -78,6 +91,8 @@ class Dataset(Section):
             raise ValueError(f"exactly one table must be daily, not {daily or 'none'}")
         seen = set(self.tables[daily[0]].columns)
         require_known(self.id, seen, "id")
+        if self.stream.answers and "batch" in self.id:
+            raise ValueError("id: stream.answers names each answer's batch in `batch`; rename the column with `source`")
         for name in self.joins:
             if name not in self.tables or self.tables[name].daily:
                 raise ValueError(f"joins: {name!r} is not a reference table")

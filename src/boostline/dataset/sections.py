@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from boostline.dataset.pattern import check_pattern
+from boostline.metrics import METRICS_BY_TASK
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
@@ -63,7 +64,9 @@ class Replace(Section):
 class Column(Section):
     """The contract of one column. A value that breaks it sends its row to quarantine."""
 
-    type: Literal["string", "integer", "long", "double", "boolean", "date", "timestamp"]
+    type: Literal["string", "integer", "long", "double", "boolean", "date", "timestamp"] = Field(
+        description="A raw text that is none breaks the contract; `integer` has 32 bits, `long` 64"
+    )
     source: str | None = Field(None, description="Name in the raw file, where it differs")
     required: bool = Field(False, description="A missing value breaks the contract")
     min: float | None = Field(None, description="Smallest allowed value, numbers only")
@@ -87,7 +90,9 @@ class Source(Section):
         "csv", description="`json` is an object per line; a key that a line leaves out is a missing value there"
     )
     header: Literal[True] = Field(True, description="CSV files carry a header; columns are matched by its names")
-    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
+    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = Field(
+        ",", description="Between the fields of a CSV file"
+    )
     null_values: tuple[str, ...] = Field(("", "NA"), description="Texts that mean: no value")
 
 
@@ -95,8 +100,10 @@ class Table(Section):
     """One table of raw files, with its contract."""
 
     daily: bool = Field(False, description="One folder of raw files per date; else one folder of reference rows")
-    source: Source = Source()
-    columns: dict[ColumnName, Column] = Field(min_length=1)
+    source: Source = Field(Source(), description="How its raw files are written")
+    columns: dict[ColumnName, Column] = Field(
+        min_length=1, description="Those to read, by name; other columns of the raw files are ignored"
+    )
     key: tuple[ColumnName, ...] = Field((), description="Columns that identify a reference row; a join uses them")
     max_bad_share: Share = Field(0.0, description="More bad rows than this share of a date fail the run")
 
@@ -129,19 +136,19 @@ class Label(Section):
 class TimeSplit(Section):
     """The last days test, the days before them validate."""
 
-    kind: Literal["time"]
-    valid_days: int = Field(ge=1)
-    test_days: int = Field(ge=1)
-    test_is_valid: Literal[False] = False
+    kind: Literal["time"] = Field(description="Split by days")
+    valid_days: int = Field(ge=1, description="Days before the test days; both together fewer than `window.days`")
+    test_days: int = Field(ge=1, description="The last days of the window, the data date among them")
+    test_is_valid: Literal[False] = Field(False, description="Only `first_rows` can have it so")
 
 
 class HashSplit(Section):
     """By a hash of the id: a row never changes sides."""
 
-    kind: Literal["hash"]
-    valid_share: float = Field(0.1, gt=0, lt=1)
-    test_share: float = Field(0.1, gt=0, lt=1)
-    test_is_valid: Literal[False] = False
+    kind: Literal["hash"] = Field(description="Split by a hash of the id")
+    valid_share: float = Field(0.1, gt=0, lt=1, description="About this share of the rows validates")
+    test_share: float = Field(0.1, gt=0, lt=1, description="About this share of the rows tests; the rest trains")
+    test_is_valid: Literal[False] = Field(False, description="Only `first_rows` can have it so")
 
     @model_validator(mode="after")
     def _rows_left_to_train(self) -> Self:
@@ -153,9 +160,9 @@ class HashSplit(Section):
 class FirstRowsSplit(Section):
     """The first rows by date and id test, the next validate."""
 
-    kind: Literal["first_rows"]
-    test_rows: int = Field(ge=1)
-    valid_rows: int = Field(0, ge=0)
+    kind: Literal["first_rows"] = Field(description="Split by order")
+    test_rows: int = Field(ge=1, description="So many rows with a label test")
+    valid_rows: int = Field(0, ge=0, description="So many after them validate; 0 only with `test_is_valid: true`")
     test_is_valid: bool = Field(False, description="Early stopping sees the test rows, as some published protocols do")
 
     @model_validator(mode="after")
@@ -168,7 +175,9 @@ class FirstRowsSplit(Section):
 class Window(Section):
     """A model of date D learns from the days (D - days, D]."""
 
-    days: int = Field(1, ge=1, le=3660)
+    days: int = Field(
+        1, ge=1, le=3660, description="Days to read, the data date the last; those that validate and test count"
+    )
     min_days: int = Field(1, ge=1, description="Fewer days with data fail the run")
     min_rows: int = Field(1, ge=1, description="Fewer rows with a label fail the run")
 
@@ -224,8 +233,8 @@ class Derived(Section):
 class Impute(Section):
     """What stands in for a missing number. Without it a number stays missing and XGBoost learns where it goes."""
 
-    strategy: Literal["mean", "median", "constant"]
-    value: float | None = None
+    strategy: Literal["mean", "median", "constant"] = Field(description="Of the train rows, or the number `value`")
+    value: float | None = Field(None, description="For `constant`")
 
     @model_validator(mode="after")
     def _value_for_constant(self) -> Self:
@@ -237,11 +246,20 @@ class Impute(Section):
 class Features(Section):
     """What the model sees."""
 
-    categorical: tuple[ColumnName, ...] = ()
-    numeric: tuple[ColumnName, ...] = ()
+    categorical: tuple[ColumnName, ...] = Field(
+        (),
+        description="Columns whose values are names: any type but double and timestamp. Unseen in train means missing",
+    )
+    numeric: tuple[ColumnName, ...] = Field(
+        (), description="Columns whose values are amounts: numbers, or boolean as 0 and 1"
+    )
     derived: dict[ColumnName, Derived] = Field({}, description="New columns; list each as categorical or numeric too")
     impute: dict[ColumnName, Impute] = Field({}, description="By numeric column")
-    category_order: Literal["frequency", "alphabetic"] = Field("frequency", description="Which category gets code 0")
+    category_order: Literal["frequency", "alphabetic"] = Field(
+        "frequency",
+        description="Which category gets code 0: the most frequent of the train rows, or the first by alphabet. It matters "
+        "where codes are numbers: `baseline.encoding: ordinal`, `model.categorical: ordinal`",
+    )
     never: tuple[ColumnName, ...] = Field((), description="Columns that would leak the label; using one is an error")
 
     @property
@@ -253,11 +271,17 @@ class Features(Section):
 class Baseline(Section):
     """The simple Spark ML model that XGBoost has to beat."""
 
-    kind: Literal["linear", "logistic", "tree"]
-    encoding: Literal["onehot", "ordinal"] = Field("onehot", description="How categorical codes enter")
-    regularization: float = Field(0.0, ge=0)
-    elastic_net: Share = 0.0
-    max_iterations: int = Field(100, ge=1)
+    kind: Literal["linear", "logistic", "tree"] = Field(
+        description="`linear` for a regression, `logistic` for classes, `tree` for both"
+    )
+    encoding: Literal["onehot", "ordinal"] = Field(
+        "onehot", description="How categorical codes enter: a column of 0 and 1 for each category, or as numbers"
+    )
+    regularization: float = Field(
+        0.0, ge=0, description="Weight of the penalty on coefficients (Spark's regParam); 0: none"
+    )
+    elastic_net: Share = Field(0.0, description="What the penalty is: 0 L2, 1 L1, between them a mix")
+    max_iterations: int = Field(100, ge=1, description="Of `linear` and `logistic`, at most")
     max_depth: int = Field(5, ge=1, le=30, description="Of a tree")
     in_sample: bool = Field(False, description="Report a second fit, on all rows and measured on them")
 
@@ -265,23 +289,27 @@ class Baseline(Section):
 class XGBoostParams(Section):
     """XGBoost's own parameters, by its own names."""
 
-    eta: float = Field(0.1, gt=0, le=1)
-    max_depth: int = Field(6, ge=0, le=64)
-    max_leaves: int = Field(0, ge=0)
-    min_child_weight: float = Field(1.0, ge=0)
-    gamma: float = Field(0.0, ge=0)
-    subsample: float = Field(1.0, gt=0, le=1)
-    colsample_bytree: float = Field(1.0, gt=0, le=1)
-    colsample_bylevel: float = Field(1.0, gt=0, le=1)
-    colsample_bynode: float = Field(1.0, gt=0, le=1)
-    reg_lambda: float = Field(1.0, ge=0, alias="lambda")
-    alpha: float = Field(0.0, ge=0)
-    max_delta_step: float = Field(0.0, ge=0)
-    scale_pos_weight: float = Field(1.0, gt=0)
-    max_bin: int = Field(256, ge=2, le=65535)
-    grow_policy: Literal["depthwise", "lossguide"] = "depthwise"
-    max_cat_to_onehot: int = Field(4, ge=1)
-    max_cat_threshold: int = Field(64, ge=1)
+    eta: float = Field(
+        0.1, gt=0, le=1, description="Learning rate: how much each tree counts. Smaller needs more rounds"
+    )
+    max_depth: int = Field(6, ge=0, le=64, description="Of a tree; 0: no limit")
+    max_leaves: int = Field(0, ge=0, description="Of a tree; 0: no limit")
+    min_child_weight: float = Field(1.0, ge=0, description="Smallest sum of second derivatives (hessian) in a leaf")
+    gamma: float = Field(0.0, ge=0, description="Smallest gain that a split must bring")
+    subsample: float = Field(1.0, gt=0, le=1, description="Share of the rows drawn for each tree")
+    colsample_bytree: float = Field(1.0, gt=0, le=1, description="Share of the columns drawn for each tree")
+    colsample_bylevel: float = Field(1.0, gt=0, le=1, description="Of those, for each level")
+    colsample_bynode: float = Field(1.0, gt=0, le=1, description="Of those, for each split")
+    reg_lambda: float = Field(1.0, ge=0, alias="lambda", description="L2 penalty on the leaves' weights")
+    alpha: float = Field(0.0, ge=0, description="L1 penalty on the leaves' weights")
+    max_delta_step: float = Field(0.0, ge=0, description="Largest step of a leaf; 0: no limit")
+    scale_pos_weight: float = Field(1.0, gt=0, description="Weight of the positive rows of a binary label")
+    max_bin: int = Field(256, ge=2, le=65535, description="Histogram bins of a numeric column")
+    grow_policy: Literal["depthwise", "lossguide"] = Field(
+        "depthwise", description="Split level by level, or where the loss falls most"
+    )
+    max_cat_to_onehot: int = Field(4, ge=1, description="With fewer categories a split takes one against the rest")
+    max_cat_threshold: int = Field(64, ge=1, description="Most categories that a split considers")
     objective: str | None = Field(
         None,
         description="One of the task's, the first by default. "
@@ -292,29 +320,43 @@ class XGBoostParams(Section):
 class Threshold(Section):
     """How the decision threshold of a binary model is chosen on the valid rows."""
 
-    choose: Literal["f1", "recall", "cost"] = "f1"
+    choose: Literal["f1", "recall", "cost"] = Field(
+        "f1", description="The best F1, the best precision at a recall, or the least cost of wrong answers"
+    )
     min_recall: float = Field(0.8, gt=0, le=1, description="For `recall`: best precision with at least this recall")
-    cost_false_positive: float = Field(1.0, ge=0, description="For `cost`")
-    cost_false_negative: float = Field(1.0, ge=0, description="For `cost`")
+    cost_false_positive: float = Field(1.0, ge=0, description="For `cost`: of a negative row that is called positive")
+    cost_false_negative: float = Field(1.0, ge=0, description="For `cost`: of a positive row that is called negative")
 
 
 class Model(Section):
     """How XGBoost is trained."""
 
-    params: XGBoostParams = XGBoostParams()
+    params: XGBoostParams = Field(XGBoostParams(), description="XGBoost's own parameters")
     rounds: int = Field(500, ge=1, le=100_000, description="At most so many trees (per class)")
     early_stopping: int = Field(30, ge=0, description="Stop after so many rounds without gain on valid; 0 never stops")
     categorical: Literal["native", "ordinal"] = Field("native", description="Codes as categories or as numbers")
-    seed: int = Field(0, ge=0)
-    threshold: Threshold = Threshold()
+    seed: int = Field(0, ge=0, description="Of what is drawn at random: `subsample`, `colsample_…`")
+    threshold: Threshold = Field(
+        Threshold(), description="For a binary label: from which probability on a row is positive"
+    )
 
 
 class Gate(Section):
     """When a candidate is good enough. Margins are relative: 0.01 is one per cent better."""
 
-    metric: str
-    beat_baseline: float = Field(0.0, ge=-1, le=1)
-    beat_champion: float = Field(0.0, ge=-1, le=1)
+    metric: str = Field(
+        description="Measured on the test rows, one of the task's. "
+        + "; ".join(f"{task}: {', '.join(names)}" for task, names in METRICS_BY_TASK.items())
+    )
+    beat_baseline: float = Field(
+        0.0,
+        ge=-1,
+        le=1,
+        description="So much better than the baseline; 0: as good will do; negative: so much worse will do",
+    )
+    beat_champion: float = Field(
+        0.0, ge=-1, le=1, description="The same against the champion, if there is one, on the same test rows"
+    )
 
 
 class Promotion(Section):
@@ -338,8 +380,8 @@ class Promotion(Section):
 class Wait(Section):
     """How long a run waits for its date, with `on_missing: wait`."""
 
-    timeout_minutes: int = Field(360, ge=1, le=7 * 24 * 60)
-    poll_seconds: int = Field(60, ge=1, le=24 * 60 * 60)
+    timeout_minutes: int = Field(360, ge=1, le=7 * 24 * 60, description="After so long the run fails")
+    poll_seconds: int = Field(60, ge=1, le=24 * 60 * 60, description="Between two looks")
     marker: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]*[A-Za-z0-9_-]$")] | None = Field(
         None, description="File name that says the date is complete, such as _SUCCESS"
     )
@@ -348,15 +390,17 @@ class Wait(Section):
 class Spark(Section):
     """The share of the cluster that a Spark job of this dataset takes."""
 
-    driver_memory: Memory = "1g"
-    executor_memory: Memory = "1g"
+    driver_memory: Memory = Field("1g", description="Heap of the driver: a number with m or g")
+    executor_memory: Memory = Field("1g", description="Heap of each executor: a number with m or g")
     executor_cores: int | None = Field(
         None,
         ge=1,
         description="Cores of an executor; none: on each worker one executor with all cores that Spark takes there",
     )
     cores_max: int = Field(2, ge=1, description="Cores of the whole application")
-    shuffle_partitions: int = Field(4, ge=1)
+    shuffle_partitions: int = Field(
+        4, ge=1, description="Tasks of a join or an aggregation: spark.sql.shuffle.partitions"
+    )
     timeout_minutes: float = Field(60, gt=0, le=7 * 24 * 60, description="A Spark task that takes longer is ended")
 
     @property

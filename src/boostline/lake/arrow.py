@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from boostline.errors import StoreUnavailable, StoreUnsuitable, Superseded
 from boostline.lake.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _REFUSALS = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "NO_SUCH_BUCKET")
 """PyArrow's names of the answers that another try does not mend."""
@@ -22,6 +26,16 @@ def read_parquet(store: Store, keys: list[str], columns: list[str] | None = None
         columns: Only these columns; all where none.
     """
     return parquet_dataset(store, keys).to_table(columns=columns)
+
+
+def as_numbers(column: Any) -> NDArray[np.float64]:
+    """A column of predictions: shape (rows,), or (rows, classes) where each is a list of a number by class."""
+    values = column.combine_chunks()
+    if not values.type.num_fields:
+        single: NDArray[np.float64] = values.to_numpy(zero_copy_only=False)
+        return single
+    several: NDArray[np.float64] = values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)
+    return several
 
 
 def parquet_dataset(store: Store, keys: list[str]) -> ParquetDataset:

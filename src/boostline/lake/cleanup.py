@@ -40,12 +40,12 @@ def remove_old_attempts(
     for stage in paths.STAGES:
         doomed = {name: found for name, found in _doomed(store, stage, dataset, before).items() if name not in keep}
         for attempt, objects in sorted(doomed.items()):
-            quarantine = list(store.list(f"quarantine/{dataset}/attempts/{attempt}/")) if stage == "clean" else []
+            quarantine = list(store.list(paths.quarantine_folder(dataset, attempt))) if stage == "clean" else []
             store.delete(item.key for item in [*objects, *quarantine])
             size += sum(item.size for item in [*objects, *quarantine])
         if doomed:
             removed[stage] = sorted(doomed)
-    old_windows = [item for item in store.list(f"clean/{dataset}/windows/") if item.modified < before]
+    old_windows = [item for item in store.list(paths.windows_folder(dataset)) if item.modified < before]
     store.delete(item.key for item in old_windows)
     return Removed(removed, size + sum(item.size for item in old_windows))
 
@@ -54,7 +54,7 @@ def _doomed(store: Store, stage: str, dataset: str, before: datetime) -> dict[st
     """Old attempts that no current or lately replaced partition needs, with their objects."""
     attempts: dict[str, list[StoredObject]] = defaultdict(list)
     published: dict[str, StoredObject] = {}
-    root, folder = f"{stage}/{dataset}/", paths.attempt_folder(stage, dataset, "")[:-1]
+    root, folder = paths.current_folder(stage, dataset, None), paths.attempt_folder(stage, dataset, "")[:-1]
     for item in store.list(root):
         if item.key.startswith(folder):
             attempts[item.key[len(folder) :].split("/", 1)[0]].append(item)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -13,9 +14,9 @@ from boostline.errors import Superseded
 from boostline.lake import paths
 from boostline.lake.store import PARALLEL_REQUESTS, NotFound, PreconditionFailed, Store
 
-Stage = Literal["clean", "features", "baseline", "model", "report", "predictions"]
+Stage = paths.Stage
 
-STAGE_VERSION: dict[Stage, int] = {"clean": 2, "features": 2, "baseline": 2, "model": 1, "report": 2, "predictions": 1}
+STAGE_VERSION: dict[Stage, int] = {"clean": 3, "features": 2, "baseline": 2, "model": 1, "report": 3, "predictions": 1}
 """Raise a stage's number when its output changes for the same input; a golden-hash test notices."""
 
 
@@ -164,7 +165,7 @@ def publish(store: Store, manifest: Manifest, expected_etag: str | None, *, to_c
         raise Superseded(
             f"{store.uri(manifest.current_key)}: {winner} published first, from other inputs; "
             f"attempt {manifest.attempt} is superseded and stays unpublished",
-            "A retry starts again from the newer inputs",
+            "A retry looks at what is published now",
         ) from None
 
 
@@ -173,7 +174,16 @@ def attempt_files(store: Store, folder: str) -> list[FileEntry]:
     return [
         FileEntry(key=item.key, size=item.size, etag=item.etag)
         for item in store.list(folder)
-        if not item.key.rsplit("/", 1)[-1].startswith(("_", ".", "request.json")) and "/__magic" not in item.key
+        if not paths.is_hidden(item.key) and "/__magic" not in item.key and not item.key.endswith("/request.json")
+    ]
+
+
+def put_files(store: Store, folder: str, files: Mapping[str, bytes]) -> list[FileEntry]:
+    """Store an attempt's files, by name below a folder of its own, in parallel."""
+    etags = store.put_many((folder + name, body) for name, body in files.items())
+    return [
+        FileEntry(key=folder + name, size=len(body), etag=etag)
+        for (name, body), etag in zip(files.items(), etags, strict=True)
     ]
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
+Stage = Literal["clean", "features", "baseline", "model", "report", "predictions"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
 REFERENCE = "reference"
 """The partition name of a table without dates."""
-
-STAGES = ("clean", "features", "baseline", "model", "report", "predictions")
 
 
 def version_folder(version: str) -> str:
@@ -43,11 +46,6 @@ def attempt_folder(stage: str, dataset: str, attempt: str) -> str:
     return f"{stage}/{dataset}/attempts/{attempt}/"
 
 
-def attempt_table(stage: str, dataset: str, attempt: str, table: str, partition: str) -> str:
-    """The data files of one table and partition within an attempt."""
-    return f"{attempt_folder(stage, dataset, attempt)}{table}/{partition_folder(partition)}/"
-
-
 def attempt_manifest(stage: str, dataset: str, attempt: str, table: str | None, partition: str) -> str:
     """The attempt's own, immutable copy of a manifest."""
     inner = f"{table}/" if table else ""
@@ -65,6 +63,26 @@ def current_folder(stage: str, dataset: str, table: str | None) -> str:
     return f"{stage}/{dataset}/{table}/" if table else f"{stage}/{dataset}/"
 
 
-def quarantine_table(dataset: str, attempt: str, table: str) -> str:
+def windows_folder(dataset: str) -> str:
+    """Where the windows lie that ingest handed on, by date."""
+    return f"clean/{dataset}/windows/"
+
+
+def window_file(dataset: str, date: str, digest: str) -> str:
+    """One window, under the hash of its content."""
+    return f"{windows_folder(dataset)}{partition_folder(date)}/{digest}.json"
+
+
+def quarantine_folder(dataset: str, attempt: str) -> str:
     """Rows that broke the contract, with the reasons, of one ingest attempt."""
-    return f"quarantine/{dataset}/attempts/{attempt}/{table}/"
+    return f"quarantine/{dataset}/attempts/{attempt}/"
+
+
+def quarantine_table(dataset: str, attempt: str, table: str) -> str:
+    """Those of one table."""
+    return f"{quarantine_folder(dataset, attempt)}{table}/"
+
+
+def is_hidden(key: str) -> bool:
+    """Whether a file, by its key or name, is no data: a marker or a temporary file, which starts with _ or a dot."""
+    return key.rsplit("/", 1)[-1].startswith(("_", "."))

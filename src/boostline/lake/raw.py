@@ -12,7 +12,6 @@ from boostline.errors import DataInvalid, DataMissing, DatasetInvalid
 from boostline.lake import paths
 from boostline.lake.store import Store, StoredObject
 
-_HIDDEN = ("_", ".")
 _PARTITION = re.compile(r"^(?:date=(\d{4}-\d{2}-\d{2})|(reference))/")
 
 
@@ -56,7 +55,7 @@ def raw_partitions(store: Store, dataset: str, table: str) -> dict[str, list[Sto
     found: dict[str, list[StoredObject]] = defaultdict(list)
     for item in store.list(folder):
         match = _PARTITION.match(item.key[len(folder) :])
-        if match and not item.key.rsplit("/", 1)[-1].startswith(_HIDDEN):
+        if match and not paths.is_hidden(item.key):
             found[match[1] or match[2]].append(item)
     return dict(found)
 
@@ -64,7 +63,7 @@ def raw_partitions(store: Store, dataset: str, table: str) -> dict[str, list[Sto
 def _check_names(dataset: Dataset, files: list[Path]) -> None:
     seen: dict[str, Path] = {}
     for path in files:
-        if path.name.startswith(_HIDDEN) and path.name != dataset.wait.marker:
+        if paths.is_hidden(path.name) and path.name != dataset.wait.marker:
             raise DataInvalid(f"{path}: ingest leaves out files whose names start with _ or .", "Rename it")
         if path.name in seen:
             raise DataInvalid(

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
 
-from boostline.errors import DataMissing, EnvironmentUnfit, RunDateInvalid
+from boostline.errors import DataMissing, EnvironmentUnfit
 from boostline.lake import paths
 from boostline.lake.arrow import read_parquet
+from boostline.lake.day import parse_day
 from boostline.lake.features import split_keys, test_raw_keys
 from boostline.lake.manifest import Manifest, Stage, read_current
 from boostline.lake.store import Store
@@ -152,12 +153,7 @@ def published(
 
 
 def _partition(day: str | date | None) -> str:
-    if day is None:
-        return paths.REFERENCE
-    try:
-        return date.fromisoformat(str(day)).isoformat()
-    except ValueError:
-        raise RunDateInvalid(f"{day!r} is no date", "Write it as YYYY-MM-DD, such as 2013-03-31") from None
+    return paths.REFERENCE if day is None else parse_day(str(day), "day").isoformat()
 
 
 def _row_keys(manifest: Manifest, part: Part | None) -> list[str]:

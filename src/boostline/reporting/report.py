@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 from boostline import __version__
 from boostline.dataset import Dataset
+from boostline.errors import DataMissing
 from boostline.lake import paths
 from boostline.lake.job import Target
-from boostline.lake.manifest import FileEntry, Manifest, Ref, publish, read_ref, read_refs
+from boostline.lake.manifest import Manifest, Ref, publish, put_files, read_refs
 from boostline.lake.plan import WindowRefs
-from boostline.lake.store import Store
+from boostline.lake.store import NotFound, Store
 from boostline.reporting.drift import changes
 from boostline.reporting.evaluation import evaluation
 from boostline.reporting.page import render_page, verdict_sentence
@@ -23,6 +24,9 @@ from boostline.reporting.rows import load_champion, load_rows_before, load_test_
 from boostline.reporting.tracked import log_report
 from boostline.scoring.model_file import Model, ModelInfo, load_published
 from boostline.settings import Settings
+
+DROPPED = ("no_label", "unseen_class", "duplicates")
+"""What featurize counts of the rows that it leaves out, by the names in its manifest."""
 
 
 class Stages(NamedTuple):
@@ -78,25 +82,18 @@ def write_report(store: Store, settings: Settings, facts: RunFacts, target: Targ
     result = build_result(facts, stages, model.info, _window(facts, read_refs(store, facts.window.refs)))
     result |= {"test": found["test"], "report": store.uri(folder + "report.html")}
     page = render_page(facts.dataset, result, found).encode()
-    bodies = {
-        folder + "run.json": _json(result),
-        folder + "evaluation.json": _json(found),
-        folder + "report.html": page,
-    }
-    etags = store.put_many(bodies.items())
+    files = {"run.json": _json(result), "evaluation.json": _json(found), "report.html": page}
+    written = put_files(store, folder, files)
     if facts.publish or result["candidate"]["version"] is None:
         log_report(settings, result, page)
     manifest = target.manifest(
         "report",
         facts.dataset.name,
         attempt,
-        files=[
-            FileEntry(key=key, size=len(body), etag=etag)
-            for (key, body), etag in zip(bodies.items(), etags, strict=True)
-        ],
+        files=written,
         rows={},
         columns={},
-        row_hash=hashlib.sha256(bodies[folder + "run.json"]).hexdigest(),
+        row_hash=hashlib.sha256(files["run.json"]).hexdigest(),
         details={"passed": result["gate"]["passed"], "promoted": result["promoted"], "summary": _summary(result)},
     )
     return publish(store, manifest, target.expected_etag, to_current=facts.publish)
@@ -129,7 +126,7 @@ def build_result(facts: RunFacts, stages: Stages, info: ModelInfo, window: dict[
         "experiment": {"changes": facts.changes, "published": facts.publish} if facts.changes else None,
         "test_is_valid": facts.dataset.split.test_is_valid,
         "window": window,
-        "dropped": {key: features.rows[key] for key in ("no_label", "duplicates") if key in features.rows},
+        "dropped": {key: features.rows[key] for key in DROPPED if key in features.rows},
         "importance": model.details["importance"],
         "threshold": model.details["threshold"],
         "model": {key: model.details[key] for key in ("sha256", "mlflow", "peak_memory_bytes")},
@@ -165,9 +162,21 @@ def _summary(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_result(store: Store, ref: Ref) -> dict[str, Any]:
-    """The JSON of a published report."""
-    read_ref(store, ref)
-    result: dict[str, Any] = json.loads(store.get(report_keys(ref)[1])[0])
+    """The JSON of a run's report.
+
+    Raises:
+        DataMissing: It was removed.
+    """
+    key = report_keys(ref)[1]
+    try:
+        result: dict[str, Any] = json.loads(store.get(key)[0])
+    except NotFound as error:
+        current = store.uri(paths.current_manifest("report", ref.dataset, None, ref.partition))
+        raise DataMissing(
+            f"the report {store.uri(key)} was removed",
+            f"Delete {current} if it still names attempt {ref.attempt}; then run the date again: "
+            f"boostline run {ref.dataset} --date {ref.partition}",
+        ) from error
     return result
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from boostline.dataset import Dataset
 from boostline.errors import DataInvalid, ModelRefused
-from boostline.lake.arrow import parquet_dataset
+from boostline.lake.arrow import as_numbers, parquet_dataset
 from boostline.lake.features import DATA_DATE, ID_PREFIX, LABEL, split_keys, test_raw_keys
 from boostline.lake.manifest import Manifest, read_current
 from boostline.lake.store import Store
@@ -197,12 +197,7 @@ def _baseline_predictions(
     for name in dataset.id:
         if not found.column(ID_PREFIX + name).cast(raw.schema.field(name).type).equals(raw.column(name)):
             return None
-    values = found.column("prediction").combine_chunks()
-    if dataset.task != "multiclass":
-        single: NDArray[np.float64] = values.to_numpy(zero_copy_only=False)
-        return single
-    several: NDArray[np.float64] = values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)
-    return several
+    return as_numbers(found.column("prediction"))
 
 
 def _days(raw: Any) -> NDArray[np.datetime64]:

@@ -13,13 +13,15 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from boostline.dataset import Dataset
+from boostline.lake.arrow import as_numbers
 from boostline.lake.features import DATA_DATE, ID_PREFIX, LABEL, split_keys, transform_key
 from boostline.lake.job import JobRequest
 from boostline.lake.manifest import Manifest, Ref, attempt_files, publish, read_ref
 from boostline.lake.store import Store
 from boostline.metrics import choose_threshold, evaluate
 from boostline.spark.baseline_model import INDEX_PREFIX, VECTOR, build_stages, describe, predicted
-from boostline.spark.paths import read_files
+from boostline.spark.names import schema_of
+from boostline.spark.paths import read_parquet
 from boostline.spark.session import applied_settings
 from boostline.spark.steps import step
 from boostline.transform import Transform
@@ -48,13 +50,13 @@ def run_baseline(spark: SparkSession, store: Store, request: JobRequest) -> list
         rows = _read_rows(spark, store, source, transform)
     tasks = 1 + sum(source.rows[split] for split in ("train", "valid", "test")) // ROWS_PER_TASK
     stages, table = _fit_and_predict(rows, F.col("split") == "train", dataset, transform, tasks)
-    scored = _by_split(table, dataset, bool(source.details.get("test_is_valid")))
+    scored = _by_split(table, bool(source.details.get("test_is_valid")))
     threshold = 0.5
     if dataset.task == "binary":
         threshold = choose_threshold(scored["valid"].label, scored["valid"].prediction, dataset.model.threshold)
     if dataset.baseline.in_sample:
         _, whole = _fit_and_predict(rows, F.lit(True), dataset, transform, tasks)
-        scored["in_sample"] = _scored(whole, dataset)
+        scored["in_sample"] = _scored(whole)
     metrics = {
         name: evaluate(dataset.task, part.label, part.prediction, threshold=threshold, classes=transform.classes)
         for name, part in scored.items()
@@ -78,11 +80,10 @@ def run_baseline(spark: SparkSession, store: Store, request: JobRequest) -> list
 def _read_rows(spark: SparkSession, store: Store, source: Manifest, transform: Transform) -> DataFrame:
     """The rows of all splits, with categorical codes as numbers from 0 to n, where n means unknown."""
     parts = []
-    schema = ", ".join(f"`{name}` {kind}" for name, kind in source.columns.items())
     for split in ("train", "valid", "test"):
         # Where the test rows serve as valid too, they are read once.
         if keys := [key for key in split_keys(source, split) if f"/split={split}/" in key]:
-            frame = read_files(spark.read.schema(schema).option("recursiveFileLookup", True).parquet, store, keys)
+            frame = read_parquet(spark, store, keys, schema_of(source.columns))
             parts.append(frame.withColumn("split", F.lit(split)))
     rows = parts[0]
     for part in parts[1:]:
@@ -132,22 +133,17 @@ def _fit_and_predict(
     return [*prepared.stages, model], table
 
 
-def _by_split(table: Any, dataset: Dataset, test_is_valid: bool) -> dict[str, Scored]:
+def _by_split(table: Any, test_is_valid: bool) -> dict[str, Scored]:
     import pyarrow.compute as pc
 
     def part(split: str) -> Scored:
-        return _scored(table.filter(pc.equal(table["split"], split)), dataset)
+        return _scored(table.filter(pc.equal(table["split"], split)))
 
     return {name: part("test" if name == "valid" and test_is_valid else name) for name in ("train", "valid", "test")}
 
 
-def _scored(table: Any, dataset: Dataset) -> Scored:
-    prediction = table["prediction"].combine_chunks()
-    if dataset.task == "multiclass":
-        values = prediction.flatten().to_numpy(zero_copy_only=False).reshape(len(prediction), -1)
-    else:
-        values = prediction.to_numpy(zero_copy_only=False)
-    return Scored(table[LABEL].to_numpy(), values)
+def _scored(table: Any) -> Scored:
+    return Scored(table[LABEL].to_numpy(), as_numbers(table["prediction"]))
 
 
 def _write(store: Store, request: JobRequest, table: Any, model: dict[str, Any], metrics: dict[str, Any]) -> str:
@@ -172,7 +168,5 @@ def _hash(test: Any, keys: list[str]) -> str:
     digest = hashlib.sha256()
     for name in keys:
         digest.update("\n".join(map(str, test[name].to_pylist())).encode())
-    values = test["prediction"].combine_chunks()
-    numbers = (values.flatten() if values.type.num_fields else values).to_numpy(zero_copy_only=False)
-    digest.update(np.rint(numbers * 1e9).astype("<i8").tobytes())
+    digest.update(np.rint(as_numbers(test["prediction"]) * 1e9).astype("<i8").tobytes())
     return digest.hexdigest()[:32]

@@ -9,7 +9,8 @@ from boostline.errors import DataInvalid
 from boostline.lake.manifest import Manifest
 from boostline.lake.store import Store
 from boostline.spark.contract import clean_types
-from boostline.spark.paths import read_files
+from boostline.spark.names import schema_of
+from boostline.spark.paths import read_parquet
 
 
 def read_tables(spark: SparkSession, store: Store, dataset: Dataset, manifests: list[Manifest]) -> dict[str, DataFrame]:
@@ -17,9 +18,7 @@ def read_tables(spark: SparkSession, store: Store, dataset: Dataset, manifests: 
     frames = {}
     for name in {item.table for item in manifests if item.table}:
         keys = [entry.key for item in manifests if item.table == name for entry in item.files]
-        schema = ", ".join(f"`{column}` {kind}" for column, kind in clean_types(dataset.tables[name]).items())
-        reader = spark.read.schema(schema).option("recursiveFileLookup", True)
-        frames[name] = read_files(reader.parquet, store, keys)
+        frames[name] = read_parquet(spark, store, keys, schema_of(clean_types(dataset.tables[name])))
     return frames
 
 

@@ -13,7 +13,8 @@ from boostline.dataset.pattern import portable_pattern
 from boostline.dataset.sections import Column as ColumnSpec
 from boostline.dataset.sections import Table
 from boostline.lake.features import DATA_DATE
-from boostline.spark.raw import BLANKS
+from boostline.spark.feature_rows import finite
+from boostline.transform import BLANKS
 
 SPARK_TYPES = {
     "string": "string",
@@ -90,8 +91,7 @@ def _typed(spec: ColumnSpec, raw: Column) -> Column:
     if spec.type == "string":
         return clean_text(spec, raw)
     if spec.type == "double":
-        number = _number(raw)
-        return F.when(~F.isnan(number) & (F.abs(number) != float("inf")), number)
+        return finite(_number(raw))
     if spec.type in ("date", "timestamp"):
         # Spark would read 12:30 as a time of today and 2013 as its first day.
         raw = F.when(raw.rlike(r"^\s*\d{4}-\d"), raw)

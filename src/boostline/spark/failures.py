@@ -8,7 +8,9 @@ from boostline.errors import (
     BoostlineError,
     DataInvalid,
     DataMissing,
+    DatasetInvalid,
     EnvironmentUnfit,
+    FailError,
     InputChanged,
     ServiceUnavailable,
     SparkLost,
@@ -19,6 +21,8 @@ from boostline.errors import (
 _OWN = re.compile(r"^boostline\.errors\.(\w+): (.+?)\.?(?:\n(.+?)\.?)?$", re.MULTILINE)
 """An error of ours as the traceback of a Python process of an executor shows it."""
 
+_SCRATCH = "it is /scratch in a container, and what BOOSTLINE_SPARK_SCRATCH says elsewhere"
+
 _FILE = re.compile(r"(s3a://[^\s'\"`,\])]+)")
 
 # The first line that matches decides: what, class, message, remedy.
@@ -27,13 +31,13 @@ _MEANINGS: tuple[tuple[str, type[BoostlineError], str, str], ...] = (
         r"No space left on device",
         EnvironmentUnfit,
         "Spark's scratch folder is full",
-        "Free space there, or set BOOSTLINE_SPARK_SCRATCH to a folder on a larger disk",
+        f"Free space there, or put it on a larger disk: {_SCRATCH}",
     ),
     (
         r"NoSuchFileException: \S*/blockmgr-",
         SparkLost,
         "Spark's scratch folder was cleared while the job ran",
-        "Keep other programs, and a worker's clean-up, out of BOOSTLINE_SPARK_SCRATCH",
+        f"Keep other programs, and a worker's clean-up, out of it: {_SCRATCH}",
     ),
     (
         # Spark tells it as the end of that process's output, an EOFException.
@@ -54,6 +58,12 @@ _MEANINGS: tuple[tuple[str, type[BoostlineError], str, str], ...] = (
         ServiceUnavailable,
         "Kafka does not answer",
         "See whether its brokers are up, and whether BOOSTLINE_KAFKA names them",
+    ),
+    (
+        r"INVALID_PARAMETER_VALUE\.PATTERN",
+        DatasetInvalid,
+        "Spark refuses a regular expression",
+        "Mend that `replace`, or the label's expression, in the dataset file",
     ),
     (
         r"PARQUET_TYPE_(?:ILLEGAL|NOT_RECOGNIZED|NOT_SUPPORTED)",
@@ -111,7 +121,8 @@ _MEANINGS: tuple[tuple[str, type[BoostlineError], str, str], ...] = (
     (
         r"ExecutorLostFailure|executor (?:lost|.* exited)|Master removed our application|masters are unresponsive|"
         r"SparkContext was shut down|stopped SparkContext|FetchFailed|MetadataFetchFailed|Py4JNetworkError|"
-        r"Error while (?:sending|receiving)|Answer from Java side is empty|Connection refused|Connection reset",
+        r"Error while (?:sending|receiving)|Answer from Java side is empty|Connection refused|Connection reset|Broken pipe|"
+        r"RpcTimeoutException|Futures timed out",
         SparkLost,
         "Spark lost its driver, its executors or its master",
         "See the logs of the Spark master and workers; a retry starts afresh",
@@ -133,6 +144,14 @@ def explain(error: BaseException) -> BoostlineError | None:
             where = re.sub(r"^s3a:", "s3:", file[1].rstrip(".:;")) if file else "an object that Spark does not name"
             return kind(f"{message.format(file=where)}: {_line(text, found.start())}", remedy)
     return None
+
+
+def unknown(error: BaseException) -> FailError:
+    """What a person is told of an exception that `explain` does not know: its type and its first line."""
+    java = getattr(error, "java_exception", None)
+    said = str(error) if java is None else str(java.toString())  # py4j's own first line says only where
+    lines = said.splitlines() or ["no message"]
+    return FailError(f"{type(error).__name__}: {lines[0][:500]}", "The task's log holds the whole")
 
 
 def _text(error: BaseException) -> str:

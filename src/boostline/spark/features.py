@@ -38,7 +38,8 @@ def run_featurize(spark: SparkSession, store: Store, request: JobRequest) -> lis
 
     Raises:
         DataMissing: Too few rows, or a split without rows.
-        DataInvalid: No label, a feature without any value, or labels that are none of the classes.
+        DataInvalid: No label, a feature without any value, labels that are none of the classes, or a split whose
+            classes the train rows do not hold.
         DatasetInvalid: An expression or a type that Spark refuses.
     """
     dataset, target = request.dataset, request.targets[0]
@@ -71,6 +72,7 @@ def run_featurize(spark: SparkSession, store: Store, request: JobRequest) -> lis
         joined.unpersist()
     with step("audit"):
         by_split, row_hash = _audit(spark, store, request, flat, counts)
+        _require_known_classes(request, counts, by_split)
     with step("publish"):
         manifest = target.manifest(
             "features",
@@ -134,6 +136,21 @@ def _audit(
             "Run it again; where it repeats, check the store",
         )
     return by_split, as_text(sum(row["hash"] for row in found.values()) + raw_hash)
+
+
+def _require_known_classes(request: JobRequest, counts: Counts, by_split: dict[str, int]) -> None:
+    """Refuse a split that lost all of its rows, since their classes are none of the train rows'.
+
+    Raises:
+        DataInvalid: Names the split and the classes.
+    """
+    if empty := [split for split, rows in counts.by_split.items() if rows and not by_split[split]]:
+        unseen = sorted(set(counts.labels) - set(counts.train_labels))
+        raise DataInvalid(
+            f"the rows for {' and '.join(empty)} of {request.date} are all of classes that the train rows do not hold: "
+            f"{', '.join(unseen[:5])}",
+            "Widen the window, or change `split` in the dataset file, so that train holds every class",
+        )
 
 
 def _details(request: JobRequest, counts: Counts, transform: Transform) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from boostline.lake.manifest import FileEntry, Manifest, Ref, attempt_files, pub
 from boostline.lake.raw import raw_partitions
 from boostline.lake.store import Store, StoredObject
 from boostline.spark.contract import clean_types, identifying, is_bad, required_columns, typed_columns
-from boostline.spark.paths import read_files
+from boostline.spark.names import schema_of
+from boostline.spark.paths import read_parquet
 from boostline.spark.quarantine import quarantine, require_unique_keys
 from boostline.spark.raw import RawFile, ignored_columns, inspect_files, partition_of, read_raw
 from boostline.spark.rowhash import as_text, hash_of, sum_of
@@ -222,13 +223,11 @@ def _audit(
 ) -> None:
     """Read back what was written, and refuse what differs from what was meant."""
     table = request.dataset.tables[name]
-    schema = ", ".join(f"`{column}` {kind}" for column, kind in clean_types(table).items())
     keys = [item.key for items in written.values() for item in items]
     found = {}
     if keys:
         day = F.col(DATA_DATE).cast("string") if table.daily else F.lit(paths.REFERENCE)
-        reader = spark.read.schema(schema).option("recursiveFileLookup", True)
-        back = read_files(reader.parquet, store, keys).groupBy(day.alias("day"))
+        back = read_parquet(spark, store, keys, schema_of(clean_types(table))).groupBy(day.alias("day"))
         counts = back.agg(F.count(F.lit(1)).alias("rows"), sum_of(hash_of(list(table.columns))).alias("hash")).collect()
         found = {row["day"]: (row["rows"], as_text(row["hash"])) for row in counts}
     for day_, item in meant.items():

@@ -24,7 +24,7 @@ from boostline.lake.job import (
 from boostline.lake.manifest import Ref
 from boostline.lake.store import Store
 from boostline.settings import Settings
-from boostline.spark.failures import explain
+from boostline.spark.failures import explain, unknown
 from boostline.spark.session import applied_settings, spark_session
 from boostline.spark.steps import seconds_by_step, step
 from boostline.spark.watchdog import tie_to_parents
@@ -35,7 +35,7 @@ Run = Callable[[Any, Store, JobRequest], list[Ref]]
 
 
 def main(job_name: JobName, run: Run, description: str, argv: list[str] | None = None) -> None:
-    """Run one job and end the process: 0, or 65 (do not retry), or 75 (retry), or 1 (a bug; its traceback is logged).
+    """Run one job and end the process: 0, or 65 (do not retry), or 75 (retry).
 
     Args:
         job_name: What the request must be for.
@@ -67,8 +67,7 @@ def run_job(job_name: JobName, run: Run, address: str) -> int:
             return 0
         except Exception as error:  # noqa: BLE001 (whatever it is becomes an exit code)
             known = tell(error)
-            if known:
-                _leave_error(loading, known)
+            _leave_error(loading, known)
             return exit_code(known)
 
 
@@ -79,17 +78,15 @@ def begin() -> None:
     tie_to_parents()
 
 
-def tell(error: Exception) -> BoostlineError | None:
-    """Log an error, and return what it means, or none where it is a bug."""
-    known = explain(error)
-    log.log(logging.ERROR, "%s", known or error, exc_info=None if isinstance(error, BoostlineError) else error)
+def tell(error: Exception) -> BoostlineError:
+    """Log an error, and return what it means. A bug is one that a retry would meet again."""
+    known = explain(error) or unknown(error)
+    log.error("%s", known, exc_info=None if isinstance(error, BoostlineError) else error)
     return known
 
 
-def exit_code(error: BoostlineError | None) -> int:
+def exit_code(error: BoostlineError) -> int:
     """What the process ends with: whoever started it only sees this."""
-    if error is None:
-        return 1
     return EXIT_RETRY if error.retry else EXIT_FAIL
 
 
@@ -108,7 +105,7 @@ def _leave_error(loading: Future[tuple[Store, JobRequest]], error: BoostlineErro
     """Tell the task why, where S3 is there to be told; the exit code alone says whether to retry."""
     try:
         save_error(*loading.result(timeout=60), error)
-    except BoostlineError as problem:
+    except Exception as problem:  # noqa: BLE001 (whatever keeps it from the task, the exit code still comes)
         log.error("the error could not be stored for the task: %s", problem)
 
 

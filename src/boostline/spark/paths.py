@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 from urllib.parse import unquote
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
 from boostline.lake.store import Store
 
@@ -32,6 +33,11 @@ def read_files(read: Read, store: Store, keys: list[str]) -> DataFrame:
         if {unquote(found) for found in frame.inputFiles()} == set(addresses):
             return frame
     return read(*map(_escape_glob, addresses))
+
+
+def read_parquet(spark: SparkSession, store: Store, keys: list[str], schema: str | StructType) -> DataFrame:
+    """A frame of exactly these Parquet files; see `read_files`."""
+    return read_files(spark.read.schema(schema).option("recursiveFileLookup", True).parquet, store, keys)
 
 
 def _escape_glob(path: str) -> str:

@@ -22,10 +22,10 @@ from boostline.lake.arrow import parquet_dataset
 from boostline.lake.paths import REFERENCE
 from boostline.lake.store import PARALLEL_REQUESTS, Store
 from boostline.spark.names import quoted
-from boostline.spark.paths import read_files
+from boostline.spark.paths import read_files, read_parquet
+from boostline.transform import BLANKS
 
 HEADER_BYTES = 64 * 1024
-BLANKS = " \t\r\n"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,10 @@ def _inspect_csv(store: Store, table: Table, key: str) -> RawFile:
     start, complete = _start(store, key)
     if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataInvalid(f"{store.uri(key)} is UTF-16", "Convert it to UTF-8")
-    header, _, rest = re.sub(r"\r\n?", "\n", start.decode("utf-8-sig", errors="replace").lstrip("\r\n")).partition("\n")
+    text = re.sub(r"\r\n?", "\n", start.decode("utf-8-sig", errors="replace").lstrip("\r\n"))
+    header, end, rest = text.partition("\n")
+    if not end and not complete:
+        raise DataInvalid(f"the header of {store.uri(key)} is longer than {HEADER_BYTES} bytes", "Land a file of lines")
     columns = tuple(name.strip() for name in next(csv.reader([header], delimiter=table.source.delimiter), []))
     _require_columns(store.uri(key), table, columns)
     return RawFile(key, columns, header, has_rows=not complete or bool(rest.strip()))
@@ -123,18 +126,30 @@ def _start(store: Store, key: str) -> tuple[bytes, bool]:
         start = b""
     complete = len(start) < HEADER_BYTES
     if key.endswith(".gz") and start:
-        unpack = zlib.decompressobj(wbits=31)
         try:
-            start = unpack.decompress(start)
+            start, ended = _unpacked(start)
         except zlib.error as error:
             raise DataInvalid(f"{store.uri(key)} is not a gzip file: {error}", "Land a whole copy of it") from error
-        if complete and not unpack.eof:
+        unpacked = len(start) < HEADER_BYTES
+        if complete and unpacked and not ended:
             raise DataInvalid(f"{store.uri(key)} is a truncated gzip file", "Land a whole copy of it")
+        complete = complete and unpacked
     elif start[:2] == b"\x1f\x8b":
         raise DataInvalid(f"{store.uri(key)} is gzip, and its name does not say so", "Let its name end in .gz")
     if not start.strip():
         raise DataInvalid(f"{store.uri(key)} is empty", "Land a file with a header and rows")
     return start, complete
+
+
+def _unpacked(packed: bytes) -> tuple[bytes, bool]:
+    """The first `HEADER_BYTES` of a gzip's members, one after the other, and whether the last one read has its end."""
+    text, member = b"", zlib.decompressobj(wbits=31)
+    while packed and len(text) < HEADER_BYTES:
+        if member.eof:
+            member = zlib.decompressobj(wbits=31)
+        text += member.decompress(packed, HEADER_BYTES - len(text))
+        packed = member.unused_data if member.eof else member.unconsumed_tail
+    return text, member.eof
 
 
 def _require_columns(uri: str, table: Table, found: tuple[str, ...]) -> None:
@@ -191,13 +206,19 @@ def parse_json(table: Table, lines: DataFrame) -> DataFrame:
         table: The contract.
         lines: `value`, an object as text, and `_file`, where it comes from.
     """
-    columns = list(sources(table))
-    schema = ", ".join([f"{quoted(name)} STRING" for name in columns] + ["_corrupt STRING"])
-    options = {"columnNameOfCorruptRecord": "_corrupt", "mode": "PERMISSIVE"}
-    parsed = lines.select("value", "_file", F.from_json("value", schema, options).alias("row"))
-    problem = _line_problem().when(F.col("row._corrupt").isNotNull(), F.lit("not a JSON object"))
-    where = {name: f"row.{quoted(name)}" for name in columns}
-    return parsed.select(_raw_struct(table, where), "_file", problem.alias("_problem"))
+    fields = ", ".join(f"{quoted(name)} STRING" for name in sources(table))
+    # Of several objects in a line, from_json reads the first and says nothing of the others. In an array they all
+    # count, and its own last element, null, is only read where the text before it does not end the array.
+    objects = F.from_json(F.concat(F.lit("["), "value", F.lit(",null]")), f"ARRAY<STRUCT<{fields}>>")
+    parsed = lines.select("value", "_file", objects.alias("objects"))
+    first, last = F.get("objects", F.lit(0)), F.get("objects", F.lit(1))
+    single = (F.size("objects") == 2) & first.isNotNull() & last.isNull()
+    corrupt = F.from_json("value", "_corrupt STRING", {"columnNameOfCorruptRecord": "_corrupt"})["_corrupt"]
+    several = F.when(corrupt.isNull(), "more than one JSON object in a line").otherwise("not a JSON object")
+    row = F.when(single, first).otherwise(F.from_json("value", fields))
+    parsed = parsed.select("_file", row.alias("row"), _line_problem().when(~single, several).alias("_problem"))
+    where = {name: f"row.{quoted(name)}" for name in sources(table)}
+    return parsed.select(_raw_struct(table, where), "_file", "_problem")
 
 
 def _read_parquet(
@@ -208,7 +229,7 @@ def _read_parquet(
     spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", True)
     # One file's schema is that of all; without it Spark may ask a file that lies beside these, and that nobody can read.
     schema = read_files(spark.read.parquet, store, keys[:1]).schema
-    frame = read_files(spark.read.schema(schema).option("recursiveFileLookup", True).parquet, store, keys)
+    frame = read_parquet(spark, store, keys, schema)
     return frame.select(
         _raw_struct(table, where),
         F.col("_metadata.file_path").alias("_file"),

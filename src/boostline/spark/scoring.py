@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from boostline.dataset import Dataset
 from boostline.errors import DataInvalid
+from boostline.lake.store import Store
 from boostline.scoring.model_file import Model, load_model
-from boostline.spark.names import quoted
+from boostline.spark.clean import require_one_match
+from boostline.spark.names import quoted, schema_of
+from boostline.spark.rowhash import as_text, hash_of, sum_of
 
 VERSION = "model_version"
 ROWS_PER_BATCH = 65_536
@@ -30,11 +34,41 @@ class Shared:
     files: Any
     """Spark's broadcast of `Model.files`. It takes disk until it is destroyed."""
 
+    @property
+    def details(self) -> dict[str, str]:
+        """What a manifest of predictions says of their model."""
+        return {"version": self.version, "sha256": self.model.info.sha256, "model_date": self.model.info.date}
+
 
 def share(spark: SparkSession, model: Model, version: str) -> Shared:
     """Send a model to the executors; it has been checked already."""
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", ROWS_PER_BATCH)
     return Shared(version, model, spark.sparkContext.broadcast(dict(model.files)))
+
+
+def require_same_contract(model: Model, version: str, dataset: Dataset) -> None:
+    """Refuse a model that learnt from columns of other types, or cleaned by other rules, than the clean rows have.
+
+    Args:
+        model: The model. Columns that it does not read may have changed.
+        version: Its version.
+        dataset: The dataset file of today. Columns that it lacks are left to `with_predictions`.
+
+    Raises:
+        DataInvalid: Names the first such column, and how it was and is read.
+    """
+    now = dataset.raw_columns
+    for name, column in model.transform.columns.items():
+        if name not in now:
+            continue
+        clean = (rule if isinstance(rule, str) else rule.model_dump() for rule in now[name].clean)
+        then, today = _rules(column.type, column.clean), _rules(now[name].type, clean)
+        if then != today:
+            raise DataInvalid(
+                f"model version {version} of {dataset.name} learnt from column {name} as {then}; "
+                f"the dataset file of today has {today}",
+                f"Train a new version: boostline run {dataset.name} --date YYYY-MM-DD. Or mend the dataset file",
+            )
 
 
 def with_predictions(rows: DataFrame, shared: Shared, keep: list[str]) -> DataFrame:
@@ -60,10 +94,44 @@ def with_predictions(rows: DataFrame, shared: Shared, keep: list[str]) -> DataFr
         )
     wanted = list(dict.fromkeys([*keep, *model.transform.columns]))
     types, answer = dict(rows.dtypes), model.info.answer_columns
-    columns = [*[(name, types[name]) for name in keep], *answer.items()]
-    schema = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns)
+    schema = schema_of({name: types[name] for name in keep} | answer)
     scored = rows.select(*wanted).mapInArrow(_scorer(shared.files, model.info.sha256, keep), schema)
     return scored.select(*keep, F.lit(shared.version).alias(VERSION), *map(quoted, answer))
+
+
+def audit(scored: DataFrame, store: Store, dataset: Dataset, folder: str, rows: int) -> str:
+    """Read back the predictions that were written to an attempt's `rows`.
+
+    Args:
+        scored: As they were written.
+        store: The lake.
+        dataset: Names the joins.
+        folder: The attempt's.
+        rows: How many there have to be.
+
+    Returns:
+        The hash of the rows.
+
+    Raises:
+        DataInvalid: There are more, or fewer.
+    """
+    written = scored.sparkSession.read.schema(scored.schema).parquet(store.uri(f"{folder}rows", "s3a"))
+    count, total = written.agg(F.count(F.lit(1)), sum_of(hash_of(written.columns))).collect()[0]
+    require_one_match(dataset, rows, count)
+    if count != rows:
+        raise DataInvalid(
+            f"{store.uri(folder)} holds {count} predictions for {rows} clean rows",
+            "Run it again; where it repeats, check the store",
+        )
+    return as_text(total)
+
+
+def _rules(kind: str, clean: Iterable[Any]) -> str:
+    """A column's type and its string rules, in the words of the dataset file."""
+    if kind != "string":
+        return kind
+    said = (r if isinstance(r, str) else f"replace {r['replace']!r} by {r.get('by', '')!r}" for r in clean)
+    return f"string, clean: [{', '.join(said)}]"
 
 
 def _scorer(files: Any, sha256: str, keep: list[str]) -> Callable[[Iterator[Any]], Iterator[Any]]:

@@ -29,16 +29,16 @@ from boostline.lake.plan import stage_sections
 from boostline.lake.store import Store
 from boostline.registry.versions import champion_of, load_version
 from boostline.settings import Settings
-from boostline.spark.clean import read_tables, require_one_match
+from boostline.spark.clean import read_tables
 from boostline.spark.contract import clean_types
 from boostline.spark.failures import explain
 from boostline.spark.feature_rows import join_references
 from boostline.spark.ingest import classify_rows
-from boostline.spark.names import quoted
-from boostline.spark.paths import read_files
+from boostline.spark.names import schema_of
+from boostline.spark.paths import read_parquet
 from boostline.spark.quarantine import with_reasons
-from boostline.spark.rowhash import as_text, hash_of, sum_of
-from boostline.spark.scoring import Shared, share, with_predictions
+from boostline.spark.rowhash import as_text
+from boostline.spark.scoring import Shared, audit, require_same_contract, share, with_predictions
 from boostline.spark.stream_source import Batch, brokers, open_source, read_batch, require_unchanged
 
 log = logging.getLogger(__name__)
@@ -139,14 +139,7 @@ def _publish(stream: Stream, batch: Batch, target: Target, shared: Shared) -> Ma
             scored.write.parquet(store.uri(f"{folder}rows", "s3a"))
         finally:
             rows.unpersist()
-        written = stream.spark.read.schema(scored.schema).parquet(store.uri(f"{folder}rows", "s3a"))
-        count, total = written.agg(F.count(F.lit(1)), sum_of(hash_of(written.columns))).collect()[0]
-        require_one_match(dataset, counted["rows"], count)
-        if count != counted["rows"]:
-            raise DataInvalid(
-                f"{store.uri(folder)} holds {count} predictions for {counted['rows']} rows", "Check the store"
-            )
-        columns, row_hash = dict(scored.dtypes), as_text(total)
+        columns, row_hash = dict(scored.dtypes), audit(scored, store, dataset, folder, counted["rows"])
     require_unchanged(store, dataset, batch)
     manifest = target.manifest(
         "predictions",
@@ -156,12 +149,7 @@ def _publish(stream: Stream, batch: Batch, target: Target, shared: Shared) -> Ma
         rows=counted,
         columns=columns,
         row_hash=row_hash,
-        details={
-            "version": shared.version,
-            "sha256": shared.model.info.sha256,
-            "model_date": shared.model.info.date,
-            "refused": batch.refused,
-        },
+        details={**shared.details, "refused": batch.refused},
     )
     return read_ref(store, publish(store, manifest, None))
 
@@ -197,6 +185,7 @@ def _champion(stream: Stream) -> Shared:
 
     Raises:
         ServiceUnavailable: There is none yet.
+        DataInvalid: It reads a column otherwise than the dataset file says now.
     """
     held, name = stream.held, stream.dataset.name
     try:
@@ -210,7 +199,9 @@ def _champion(stream: Stream) -> Shared:
         raise ServiceUnavailable(f"{name} has no champion yet", f"Train one: boostline run {name} --date YYYY-MM-DD")
     if held and held.version == version.version:
         return held
-    stream.held = newer = share(stream.spark, load_version(stream.store, version), version.version)
+    model = load_version(stream.store, version)
+    require_same_contract(model, version.version, stream.dataset)
+    stream.held = newer = share(stream.spark, model, version.version)
     log.info("scoring with version %s from now on", version.version)
     if held:
         held.files.destroy()
@@ -222,15 +213,19 @@ def _stream_id(store: Store, dataset: Dataset) -> str:
     return str(json.loads(store.get(paths.checkpoint_folder(dataset.name) + "metadata")[0])["id"])
 
 
+def messages(rows: DataFrame, dataset: Dataset, batch: str) -> DataFrame:
+    """Predictions as Kafka's messages: `key`, the id's columns, and `value`, all columns and `batch`; both JSON."""
+    options = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"}  # Spark's own would leave out the microseconds
+    value = F.struct("*", F.lit(batch).alias("batch"))
+    return rows.select(F.to_json(F.struct(*dataset.id), options).alias("key"), F.to_json(value, options).alias("value"))
+
+
 def _send(stream: Stream, manifest: Manifest) -> None:
     """Send a published batch to Kafka. After a crash it is sent again: `batch` and the key tell a repeat."""
     if not manifest.files:
         return
-    schema = ", ".join(f"{quoted(name)} {kind}" for name, kind in manifest.columns.items())
-    rows = read_files(stream.spark.read.schema(schema).parquet, stream.store, [item.key for item in manifest.files])
-    batch = F.lit(f"{manifest.table}/{manifest.partition}").alias("batch")
-    message = rows.select(
-        F.to_json(F.struct(*stream.dataset.id)).alias("key"), F.to_json(F.struct("*", batch)).alias("value")
-    )
-    writer = message.write.format("kafka").option("kafka.bootstrap.servers", brokers(stream.settings))
+    keys = [item.key for item in manifest.files]
+    rows = read_parquet(stream.spark, stream.store, keys, schema_of(manifest.columns))
+    sent = messages(rows, stream.dataset, f"{manifest.table}/{manifest.partition}")
+    writer = sent.write.format("kafka").option("kafka.bootstrap.servers", brokers(stream.settings))
     writer.option("topic", stream.dataset.stream.answers or "").save()

@@ -14,7 +14,7 @@ from boostline.spark.stream import Stream, start_stream
 
 
 def main(description: str, argv: list[str] | None = None) -> None:
-    """Run one stream and end the process: 0, or 65 (do not start again), or 75 (start again), or 1 (a bug)."""
+    """Run one stream and end the process: 0, or 65 (do not start again), or 75 (start again)."""
     parser = argparse.ArgumentParser(prog="spark-submit jobs/score_stream.py", description=description)
     parser.add_argument("--dataset", required=True, help="name of a file in conf/datasets, without .yaml")
     parser.add_argument("--once", action="store_true", help="score what is there, then end")
