@@ -71,12 +71,19 @@ def test_too_many_requests_of_one_token_are_told_when_to_go_on(server):
     assert ask(server, BOB).status_code == 200, "another's limit is his own"
 
 
+def test_wrong_tokens_are_limited_too(server):
+    answers = [ask(server, EVE) for _ in range(60)]
+    assert {answer.status_code for answer in answers} == {401, 429}
+    assert ask(server, BOB).status_code == 200, "the address is limited, not who has a token"
+    wait_for("her turn", lambda: ask(server, EVE).status_code == 401, 5)
+
+
 def test_tokens_are_rotated_without_a_restart(server, tokens):
     new = "n" * 32
     text = tokens.read_text()
     write(tokens, text.replace(ANN, new))
     wait_for("ann's new token", lambda: ask(server, new).status_code == 200, 5)
-    assert ask(server, ANN).status_code == 401
+    wait_for("the end of the old one", lambda: ask(server, ANN).status_code == 401, 5)
     write(tokens, "broken")
     assert ask(server, BOB).status_code == 200, "a broken file changes nothing"
     assert "is not a name and a token" in server.log.read_text()

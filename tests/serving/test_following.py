@@ -7,6 +7,7 @@ import socket
 import threading
 from contextlib import contextmanager
 from http.client import HTTPResponse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -134,19 +135,65 @@ def test_a_service_that_starts_without_the_registry_says_so_and_serves_when_it_i
         way.cut()
 
 
-def test_a_model_of_another_format_is_refused(world, server):
-    manifest, _ = version_manifest(world.store, find_version(world.settings, "regression", "2"))
-    key = next(item.key for item in manifest.files if item.key.endswith("transform.json"))
-    good, _ = world.store.get(key)
-    world.store.put(key, good.replace(b'"format": 1', b'"format": 2'))
+@contextmanager
+def published_so(world, dataset, version, change):
+    """A version whose transform.json is another than training wrote, as if it had been published so; yields what mends it."""
+    manifest, _ = version_manifest(world.store, find_version(world.settings, dataset, version))
+    (item,) = (item for item in manifest.files if item.key.endswith("transform.json"))
+    good, _ = world.store.get(item.key)
+    bad = change(good)
+    listed = item.model_copy(update={"size": len(bad), "etag": world.store.put(item.key, bad)})
+    files = [listed if other is item else other for other in manifest.files]
+    world.store.put(manifest.own_key, manifest.model_copy(update={"files": files}).body())
+
+    def mend():
+        world.store.put(item.key, good)
+        world.store.put(manifest.own_key, manifest.body())
+
     try:
-        world.alias("regression", "champion", "2")
-        health = wait_for("the refusal", lambda: problems(server), 20)
-        assert "transform.json cannot be read" in health["problems"]["regression@champion"]
-        assert server.predict("regression", raw_rows("regression", 1)).json()["version"] == "1"
+        yield mend
     finally:
-        world.store.put(key, good)
-        world.alias("regression", "champion", "1")
+        mend()
+
+
+def test_a_model_of_another_format_is_refused(world, server):
+    with published_so(world, "regression", "2", lambda body: body.replace(b'"format": 1', b'"format": 2')):
+        try:
+            world.alias("regression", "champion", "2")
+            health = wait_for("the refusal", lambda: problems(server), 20)
+            assert "transform.json cannot be read" in health["problems"]["regression@champion"]
+            assert server.predict("regression", raw_rows("regression", 1)).json()["version"] == "1"
+        finally:
+            world.alias("regression", "champion", "1")
+
+
+def weekday_of_a_number(body):
+    found = json.loads(body)
+    found["derived"]["weekday"] = {"weekday": "size"}
+    return json.dumps(found).encode()
+
+
+def test_a_model_with_a_fault_that_no_check_foresaw_is_named_and_the_others_are_followed(world, tmp_path):
+    with (
+        published_so(world, "binary", "1", weekday_of_a_number) as mend,
+        serving(world, tmp_path, datasets=("regression", "binary")) as server,
+    ):
+        answer = server.predict("binary", raw_rows("binary", 1))
+        assert answer.status_code == 503
+        assert "its champion cannot be used: ArrowNotImplementedError: Function 'day_of_week'" in answer.text
+        health = problems(server)
+        assert (health["status"], health["registry"]) == ("degraded", "ok")
+        assert set(health["problems"]) == {"binary@champion"}
+        try:
+            world.alias("regression", "champion", "2")
+            wait_for("version 2", lambda: server.model("regression")["version"] == "2", 20)
+        finally:
+            world.alias("regression", "champion", "1")
+        wait_for("version 1", lambda: server.model("regression")["version"] == "1", 20)
+        (line,) = [line for line in server.lines() if "trace" in line]  # said once, not at every look
+        assert "Traceback" in line["trace"] and "binary@champion" in line["message"]
+        mend()
+        wait_for("the mended model", lambda: server.predict("binary", raw_rows("binary", 1)).is_success, 20)
 
 
 def test_requests_under_way_are_finished_when_the_service_stops(world, tmp_path):
@@ -181,3 +228,27 @@ def finish(caller):
     with caller, HTTPResponse(caller) as answer:
         answer.begin()
         return answer.status, json.loads(answer.read())
+
+
+class Refuses(BaseHTTPRequestHandler):
+    """An MLflow server that does not take our password any more."""
+
+    def do_GET(self):
+        self.send_response(401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_registry_that_refuses_the_login_is_no_registry_that_answers(world, tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as registry:
+        threading.Thread(target=registry.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{registry.server_port}"
+        with serving(world, tmp_path, datasets=("binary",), ready=False, MLFLOW_URI=uri) as server:
+            health = server.client.get("/health/ready")
+            assert health.status_code == 503
+            assert "401" in health.json()["registry"] or "password" in health.json()["registry"], health.json()
+            assert server.metric("boostline_registry_up") == 0
+        registry.shutdown()

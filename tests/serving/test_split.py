@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.model_lab import toy_dataset
 from tests.serving.conftest import raw_rows, serving, wait_for
 
 
@@ -89,3 +90,28 @@ def test_a_challenger_that_is_taken_away_leaves_the_champion_to_answer(shared, s
     rows = raw_rows("regression", 1)
     found = {shared.predict("regression", rows, params={"key": str(i)}).json()["version"] for i in range(40)}
     assert found == {"1"}
+
+
+def test_rows_that_do_not_fit_the_challenger_are_answered_by_the_champion(world, tmp_path):
+    narrow = toy_dataset("regression", "regression", **{"features.numeric": ["size"]})
+    world.pipelines["regression"].train("2020-04-01", dataset=narrow)
+    world.promote("regression", "3")
+    world.alias("regression", "challenger", "1")
+    try:
+        with serving(
+            world, tmp_path, datasets=("regression",), SERVE_CHALLENGER_SHARE='{"regression": 1.0}'
+        ) as running:
+            rows = raw_rows("regression", 20)
+            assert running.predict("regression", rows).json()["version"] == "1"
+            for count in (20, 1):
+                answer = running.predict(
+                    "regression", rows.drop_columns(["age"]).slice(0, count), headers={"X-Request-ID": f"old-{count}"}
+                )
+                assert (answer.status_code, answer.json()["version"]) == (200, "3")
+                assert answer.json()["predictions"] == world.model("regression", "3").answer(rows)[:count].to_pylist()
+                line = running.line(f"old-{count}")
+                assert (line["version"], line["alias"], line["status"]) == ("3", "champion", 200)
+            refused = running.predict("regression", rows.drop_columns(["age", "size"]))
+            assert (refused.status_code, "size" in refused.json()["error"]) == (422, True)
+    finally:
+        world.promote("regression", "1")

@@ -65,13 +65,20 @@ def edge(
         app: The application; it finds the request's `Note` in the scope, as `note`.
         metrics: Counts.
         check: Tells the caller's name from the Authorization header; none where anybody may ask.
-        requests_per_second: Of one caller, or of one address where anybody may ask.
+        requests_per_second: Of one caller, or of one address: where anybody may ask, and without a valid token.
     """
     limit = rate_limit(requests_per_second)
 
     def admit(scope: Scope, note: Note) -> None:
-        note.caller = check(Headers(scope=scope).get("authorization")) if check else ""
-        who = note.caller or (scope.get("client") or ("",))[0]
+        address = (scope.get("client") or ("",))[0]
+        try:
+            note.caller = check(Headers(scope=scope).get("authorization")) if check else ""
+        except Refused:
+            count(address)
+            raise
+        count(note.caller or address)
+
+    def count(who: str) -> None:
         if wait := limit(who):
             raise Refused(
                 429,

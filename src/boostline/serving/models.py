@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from boostline.dataset import dataset_files
-from boostline.errors import BoostlineError, RetryError
+from boostline.errors import BoostlineError, EnvironmentUnfit, RetryError
 from boostline.lake.store import Store
 from boostline.registry.versions import CHALLENGER, CHAMPION, load_version
 from boostline.scoring.few_rows import FewRows
@@ -113,13 +113,16 @@ class Models:
         for dataset, alias in self._wanted(datasets):
             try:
                 self._bring_up(mlflow, served, dataset, alias)
-            except RetryError as error:
+            except (RetryError, EnvironmentUnfit) as error:  # it does not answer, or refuses our login
                 self._tell(before, datasets=datasets, served=served, registry=error.message)
                 return
             except BoostlineError as error:
                 problems[f"{dataset}@{alias}"] = error.message
-            except (ValueError, KeyError) as error:  # a model that cannot be read or scored, whatever is wrong with it
-                problems[f"{dataset}@{alias}"] = f"{type(error).__name__}: {error}"
+            except Exception as error:  # whatever is wrong with one model, the others are followed
+                name, problem = f"{dataset}@{alias}", f"{type(error).__name__}: {error}"
+                if before.problems.get(name) != problem:  # once, not at every look
+                    log.exception("%s: a fault that no check foresaw", name)
+                problems[name] = problem
         served = {key: item for key, item in served.items() if key[0] in datasets}
         self._tell(before, datasets=datasets, served=served, problems=problems, registry="ok", asked=time.time())
 

@@ -37,12 +37,20 @@ def predictor(
         served = choose(picture, name, share, _key(request) or note.request)
         if served is None:
             raise no_model(picture, name)
-        note.dataset, note.version, note.alias = served.dataset, served.version, served.alias
-        note.date = served.model.info.date
+        _note(note, served)
         ask, deadline = wanted(request, settings), deadline_of(settings)
         with workers.holding() as hold:
             body = await read_body(request, settings, hold, deadline)
-            scored = await _in_time(workers, served, ask, body, settings, deadline)
+            try:
+                scored = await _in_time(workers, served, ask, body, settings, deadline)
+            except Refused as error:
+                champion = picture.champion(name)
+                if error.status != 422 or champion is None or champion is served:
+                    raise
+                # The challenger may need other columns than the champion's, which are those that callers are told of.
+                served = champion
+                _note(note, served)
+                scored = await _in_time(workers, served, ask, body, settings, deadline)
         note.rows = len(scored.answer)
         metrics.scored(served, scored.answer, "answered")
         challenger = picture.challenger(name) if name in settings.shadow else None
@@ -52,6 +60,11 @@ def predictor(
         return Response(scored.content, 200, headers, ask.answer_type)
 
     return predict
+
+
+def _note(note: Note, served: Served) -> None:
+    note.dataset, note.version, note.alias = served.dataset, served.version, served.alias
+    note.date = served.model.info.date
 
 
 def no_model(picture: Picture, name: str) -> Refused:

@@ -17,7 +17,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class ServeSettings(Environment):
     """What one service process may do. Sizes in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="BOOSTLINE_SERVE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="BOOSTLINE_SERVE_")
 
     host: str = Field("127.0.0.1", description="Address to listen at; any but loopback asks for a tokens file")
     port: int = Field(8000, ge=0, le=65535, description="0 takes a free one")
@@ -32,7 +32,7 @@ class ServeSettings(Environment):
     )
     max_rows: int = Field(100_000, ge=1, description="More rows in one request are refused (413)")
     max_explain_rows: int = Field(1_000, ge=1, description="With explain=true; SHAP costs far more than a prediction")
-    requests_per_second: int = Field(500, ge=1, description="Of one token, or of one address where there are no tokens")
+    requests_per_second: int = Field(500, ge=1, description="Of one token, or of one address without one")
     threads: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Requests that are scored at one time"
     )
