@@ -1,6 +1,7 @@
 """Every failure that a person may meet, each with what to do about it.
 
 BoostlineError
+├── NothingToDo             no fault: Airflow skips the rest of the run
 ├── RetryError              a later try may succeed: Airflow retries
 │   ├── StoreUnavailable    S3 does not answer
 │   ├── Superseded          another run published this date first, from other inputs
@@ -11,15 +12,17 @@ BoostlineError
     ├── DatasetInvalid      the dataset file is wrong
     ├── RunDateInvalid      no date, a date that is none, or two that disagree
     ├── DataMissing         no raw file for a date, or a window too thin
+    ├── Outdated            a newer run of this date has published from newer inputs
     ├── DataInvalid         a file, a column or too many rows break the contract
     ├── StoreUnsuitable     no conditional writes, no bucket, refused keys
     ├── EnvironmentUnfit    no Java, no jars, a port in use
-    ├── ModelRefused        a model file does not match its SHA-256, or cannot be used
+    ├── ModelRefused        a model file is gone, is not the published one, or cannot be used
     └── NotExportable       a format cannot say exactly what the model does
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 
@@ -48,7 +51,7 @@ class BoostlineError(Exception):
     @staticmethod
     def from_dict(data: dict[str, Any]) -> BoostlineError:
         """Rebuild the error that another process wrote; an unknown class keeps its retry flag."""
-        known = {cls.__name__: cls for cls in (*_leaves(RetryError), *_leaves(FailError))}
+        known = {cls.__name__: cls for cls in _below(BoostlineError)}
         fallback = RetryError if data.get("retry") else FailError
         return known.get(str(data.get("class")), fallback)(str(data.get("message", "")), str(data.get("remedy", "")))
 
@@ -99,6 +102,10 @@ class DataMissing(FailError):
     """No raw file for a date, or a window too thin to learn from."""
 
 
+class Outdated(FailError):
+    """A newer run of this date has published from newer inputs than this one was handed."""
+
+
 class DataInvalid(FailError):
     """A file, a column or too many rows break the contract."""
 
@@ -119,5 +126,7 @@ class NotExportable(FailError):
     """A format cannot say exactly what the model does."""
 
 
-def _leaves(cls: type[BoostlineError]) -> list[type[BoostlineError]]:
-    return cls.__subclasses__()
+def _below(parent: type[BoostlineError]) -> Iterator[type[BoostlineError]]:
+    for cls in parent.__subclasses__():
+        yield cls
+        yield from _below(cls)

@@ -18,11 +18,13 @@ from boostline.errors import EnvironmentUnfit
 
 
 class Environment(BaseSettings):
-    """Base of settings.
+    """Base of settings: values do not change, and a variable that is set to nothing is as one that is not set.
 
     Raises:
         EnvironmentUnfit: Names the variable whose value is refused, and why.
     """
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
 
     def __init__(self, **values: Any) -> None:
         prefix = self.model_config["env_prefix"]
@@ -42,7 +44,7 @@ class Environment(BaseSettings):
 class Settings(Environment):
     """What differs between a laptop, the compose stack and a cluster. Sizes in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="BOOSTLINE_", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="BOOSTLINE_")
 
     lake: str = Field("s3://lake/boostline", description="Where everything between stages lies")
     s3_endpoint: str | None = Field(None, description="An S3-compatible server's address; none means AWS")
@@ -100,16 +102,6 @@ class Settings(Environment):
     def mlflow_page(self) -> str:
         """MLflow's address for a person's browser, without user and password."""
         return _without_user(self.mlflow_link or self.mlflow_uri).rstrip("/")
-
-    @property
-    def jars_dir(self) -> Path:
-        """Where the S3A jars lie."""
-        return self.spark_jars or self.home / "jars"
-
-    @property
-    def cds_dir(self) -> Path:
-        """Where the class-data archives lie."""
-        return self.spark_cds or self.home / "cds"
 
 
 def _without_user(address: str) -> str:

@@ -147,9 +147,9 @@ class Tracking:
                 "Delete its model version in MLflow too, and run the date again, which trains anew",
             ) from error
 
-    def end_run(self, run: Run) -> None:
-        """Close a run as finished."""
-        self._post("runs/update", {"run_id": run.run_id, "status": "FINISHED", "end_time": _now()})
+    def end_run(self, run: Run, status: str = "FINISHED") -> None:
+        """Close a run, as finished or as `FAILED`."""
+        self._post("runs/update", {"run_id": run.run_id, "status": status, "end_time": _now()})
 
     def tag_run(self, run_id: str, key: str, value: str) -> None:
         """Set a tag of a run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import threading
@@ -19,6 +20,7 @@ from airflow.models import DagRun
 from airflow.models.backfill import Backfill
 from airflow.models.dagbundle import DagBundleModel
 from airflow.utils.session import create_session
+from rich.console import Console
 from sqlalchemy import update
 from typer.testing import CliRunner, Result
 
@@ -27,6 +29,7 @@ from boostline.errors import DataMissing, RunDateInvalid
 from boostline.local.places import stack_home
 from boostline.local.ports import free_ports
 from boostline.orchestration.client import AirflowClient, days_between
+from boostline.orchestration.follow import follow_days, follow_run
 from boostline.settings import Settings
 
 DAG, DAY = "nyc_flights_train", date(2013, 3, 31)
@@ -76,7 +79,8 @@ def scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
             session.execute(waiting.values(state="success", end_date=datetime.now(UTC)))
             session.execute(update(Backfill).values(completed_at=datetime.now(UTC)))
 
-    monkeypatch.setattr("boostline.orchestration.follow.time", SimpleNamespace(sleep=end_all))
+    clock = SimpleNamespace(sleep=end_all, monotonic=time.monotonic)
+    monkeypatch.setattr("boostline.orchestration.follow.time", clock)
     monkeypatch.setattr(out, "width", 200)
 
 
@@ -131,10 +135,59 @@ def test_a_backfill_says_which_dates_were_under_way(client: AirflowClient) -> No
     assert run_id in ids(client.runs_by_date(DAG, first, last))
 
 
+def test_a_backfill_of_old_dates_is_listed_first(client: AirflowClient) -> None:
+    client.trigger(DAG, DAY, {})
+    first = OLD - timedelta(days=2)
+    assert command("backfill", "nyc_flights", "--from", str(first), "--to", str(first)).exit_code == 0
+    assert client.runs(DAG, limit=1)[0]["partition_key"] == str(first)
+    assert str(first) in command("runs", "nyc_flights", "--limit", "1").stdout
+
+
+@pytest.fixture
+def held(client: AirflowClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """A run that is queued for eleven looks, a second each, and then succeeds; `text` is what its follower prints."""
+    run_id = client.trigger(DAG, DAY, {})
+    looks, file = [0.0], io.StringIO()
+
+    def sleep(seconds: float) -> None:
+        looks.append(looks[-1] + seconds)
+        if len(looks) > 12:
+            set_state(run_id, "success")
+
+    clock = SimpleNamespace(sleep=sleep, monotonic=lambda: looks[-1])
+    monkeypatch.setattr("boostline.orchestration.follow.time", clock)
+    yield SimpleNamespace(run_id=run_id, console=Console(file=file, width=60), text=file.getvalue)
+
+
+def test_a_queued_run_says_once_which_runs_hold_its_places(client: AirflowClient, held: SimpleNamespace) -> None:
+    holder = client.trigger(DAG, DAY, {})
+    set_state(holder, "running")
+    follow_run(client, DAG, held.run_id, held.console)
+    told = f"{held.run_id} is queued until one of these ends: {holder}"
+    assert held.text().splitlines() == [f"{DAG}: queued", told, f"{DAG}: success"]
+    set_state(holder, "success")
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_queued_dates_say_that_their_dag_is_paused_or_that_nothing_holds_them(
+    client: AirflowClient, held: SimpleNamespace, paused: bool
+) -> None:
+    client._send("PATCH", f"/dags/{DAG}", {"is_paused": paused})
+    follow_days(client, DAG, {str(DAY): held.run_id}, held.console)
+    client.ready_dag(DAG)
+    told = f"{DAG} is paused: nothing" if paused else f"{held.run_id} is queued, and no run holds its place"
+    assert held.text().count(told) == 1
+
+
 def test_a_date_to_come_is_refused(settings: Settings) -> None:
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)
     with pytest.raises(RunDateInvalid, match=f"{tomorrow} lies in the future: today is"):
         command("backfill", "nyc_flights", "--from", "2013-03-31", "--to", str(tomorrow))
+
+
+def set_state(run_id: str, state: str) -> None:
+    with create_session() as session:
+        session.execute(update(DagRun).where(DagRun.run_id == run_id).values(state=state))
 
 
 def ids(runs: dict[str, dict[str, Any]]) -> set[str]:

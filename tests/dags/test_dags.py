@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
 
-from boostline.dataset import Dataset, dataset_files, load_dataset
-from boostline.orchestration.run import FORM_PATHS
+from boostline.dataset import Dataset, change_dataset, dataset_files, load_dataset
+from boostline.errors import DatasetInvalid
+from boostline.orchestration.run import FORM_PATHS, form_default
 from boostline.orchestration.spark_job import spark_job
 from boostline.registry.approval import LONGEST_REASON
 
@@ -161,22 +162,54 @@ def test_an_untouched_form_holds_no_value_of_the_file(dags: dict[str, Any], name
     assert f" {rounds}." in params.get_param("rounds").description
 
 
+@pytest.mark.parametrize(
+    ("field", "good", "bad"),
+    [
+        ("rounds", [1, 100_000], [0, 100_001, 1.5]),
+        ("eta", [0.001, 1], [0, 1.1]),
+        ("max_depth", [0, 64], [-1, 65]),
+        ("beat_baseline", [-1, 1], [-1.1, 1.1]),
+        ("beat_champion", [-1, 1], [-1.1, 1.1]),
+        ("window_days", [90, 3660], [0, 3661]),
+        ("driver_memory", ["512m", "2g"], ["2", "0g", "2 g"]),
+        ("executor_memory", ["512m", "2g"], ["2", "0g", "2 g"]),
+        ("executor_cores", [1, 8], [0]),
+        ("cores_max", [1, 8], [0]),
+    ],
+)
+def test_the_form_takes_what_the_dataset_file_takes_and_nothing_else(
+    dags: dict[str, Any], field: str, good: list[Any], bad: list[Any]
+) -> None:
+    param = dags["nyc_flights_train"].params.get_param(field)
+    dataset = load_dataset(Path("conf/datasets/nyc_flights.yaml"))
+    for value in (None, *good):
+        assert param.resolve(value) == value
+    for value in good:
+        assert form_default(change_dataset(dataset, {FORM_PATHS[field]: value}), field) == value
+    for value in bad:
+        with pytest.raises(ParamValidationError):
+            param.resolve(value)
+        with pytest.raises(DatasetInvalid):
+            change_dataset(dataset, {FORM_PATHS[field]: value})
+
+
 @pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.name)
 def test_dag_files_are_wiring(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 100
 
 
-@pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.name)
-def test_parsing_loads_no_heavy_library(path: Path) -> None:
+def test_parsing_loads_no_heavy_library() -> None:
     heavy = ["pyspark", "xgboost", "mlflow", "pandas", "pyarrow", "sklearn", "boto3", "jinja2.loaders"]
+    paths = [str(path) for path in sorted(DAGS.glob("*.py"))]
     code = (
         "import sys, json, runpy; import airflow.sdk; "
         "from airflow.providers.standard.operators.python import PythonOperator; before = set(sys.modules); "
-        f"runpy.run_path({str(path)!r}); print(json.dumps(sorted(set(sys.modules) - before)))"
+        f"print(json.dumps([(path, runpy.run_path(path) and sorted(set(sys.modules) - before)) for path in {paths}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = json.loads(done.stdout.splitlines()[-1])
-    assert [name for name in heavy if name in loaded] == []
+    assert [path for path, _ in loaded] == paths
+    assert [(path, name) for path, names in loaded for name in heavy if name in names] == []
 
 
 def test_one_broken_file_leaves_the_other_datasets_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def test_java_is_found_on_path(no_java: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_no_java_says_what_to_install(no_java: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(java, "can_apt", lambda: False)
+    monkeypatch.setattr(java, "_can_apt", lambda: False)
     with pytest.raises(EnvironmentUnfit, match="(?s)Java 17 or 21, and there is none.*Install it.*openjdk-17"):
         java.ensure_java()
 

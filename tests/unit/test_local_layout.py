@@ -10,9 +10,19 @@ from unittest import mock
 
 import pytest
 
-from boostline.local.layout import Stack, airflow_env, load_stack_env, read_password, read_secrets, write_stack_env
+from boostline.errors import EnvironmentUnfit
+from boostline.local.layout import (
+    Stack,
+    airflow_env,
+    keep_off_proxy,
+    load_stack_env,
+    read_password,
+    read_secrets,
+    write_stack_env,
+)
 from boostline.local.ports import Ports
 from boostline.local.services import ALL, services
+from boostline.local.setup import set_up
 from boostline.local.spark_conf import write_spark_conf
 from boostline.settings import Settings
 
@@ -73,9 +83,24 @@ def test_settings_of_other_installations_do_not_reach_the_services(
         assert "theirs" not in service.env.values(), service.name
 
 
-def test_loopback_stays_out_of_a_proxy(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "example.org")
-    assert airflow_env(stack)["NO_PROXY"] == "example.org,127.0.0.1,localhost"
+@pytest.mark.parametrize(
+    ("own", "lower", "upper"),
+    [
+        ({}, "127.0.0.1,localhost", "127.0.0.1,localhost"),
+        ({"NO_PROXY": "a.org"}, "a.org,127.0.0.1,localhost", "a.org,127.0.0.1,localhost"),
+        ({"no_proxy": "a, localhost", "NO_PROXY": "b.org"}, "a,localhost,127.0.0.1", "b.org,127.0.0.1,localhost"),
+        ({"no_proxy": "*"}, "*", "*"),
+    ],
+)
+def test_loopback_stays_out_of_a_proxy(stack: Stack, own: dict[str, str], lower: str, upper: str) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ.pop(name, None)
+    os.environ.update(own)
+    for _ in range(2):  # the second time, nothing is added
+        keep_off_proxy(os.environ)
+        assert (os.environ["no_proxy"], os.environ["NO_PROXY"]) == (lower, upper)
+    env = airflow_env(stack)
+    assert (env["no_proxy"], env["NO_PROXY"]) == (lower, upper)
 
 
 def test_airflow_finds_sparks_master_by_a_connection(stack: Stack) -> None:
@@ -92,6 +117,20 @@ def test_sparks_properties_have_the_shared_defaults_and_absolute_paths(stack: St
     assert values["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:8333"
     assert values["spark.driver.extraClassPath"].startswith(f"{stack.jars}/*:")
     assert f"-XX:SharedArchiveFile={stack.cds}/spark.jsa" in values["spark.executor.defaultJavaOptions"]
+
+
+@pytest.mark.parametrize("name", ["my files", "it's", 'a"b', "a\\b", "a\tb"])
+@pytest.mark.parametrize("variable", ["BOOSTLINE_HOME", "BOOSTLINE_SPARK_SCRATCH"])
+def test_a_folder_that_javas_flags_cannot_name_is_refused_at_set_up(
+    variable: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOOSTLINE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv(variable, str(tmp_path / name))
+    says: list[str] = []
+    with pytest.raises(EnvironmentUnfit, match=r"a blank, a quote or a backslash\.\nMove the checkout") as told:
+        set_up(lambda step, needed: says.append(step))
+    assert repr(str(tmp_path / name))[1:-1] in str(told.value)
+    assert not says and not any(tmp_path.iterdir())
 
 
 def test_a_client_in_another_terminal_finds_the_stack(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

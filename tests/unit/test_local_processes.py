@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
-from boostline.local.processes import end_session, is_locked, session_members, take_lock
+from boostline.errors import EnvironmentUnfit
+from boostline.local.processes import end_session, is_locked, run_logged, session_members, take_lock
 
 STUBBORN = textwrap.dedent("""
     import os, signal, subprocess, sys, time
@@ -33,6 +35,14 @@ def wait_for(condition, seconds: float = 10) -> None:
 def others() -> set[int]:
     """What this test process has started before: servers of other tests."""
     return {process.pid for process in psutil.Process().children(recursive=True)}
+
+
+def test_a_program_that_fails_names_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "logs/greet.log"
+    run_logged("Greeting", ["echo", "hello"], {}, log)
+    with pytest.raises(EnvironmentUnfit, match=r"Greeting ended with exit code 3\.\nSee .*/logs/greet.log"):
+        run_logged("Greeting", ["sh", "-c", "echo again; exit 3"], {}, log)
+    assert log.read_text() == "hello\nagain\n"
 
 
 def test_a_deaf_orphan_of_the_session_is_killed(tmp_path: Path) -> None:

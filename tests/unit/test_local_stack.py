@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import httpx
 import pytest
@@ -72,6 +73,16 @@ def test_one_that_runs_keeps_its_state_and_log_when_another_is_started(tmp_path:
         assert (read_state(home), (home / "logs/supervisor.log").read_text()) == (state, log)
     finally:
         stop(home)
+
+
+def test_a_stack_starts_behind_a_proxy(tmp_path: Path) -> None:
+    home, proxy = tmp_path / "home", "http://127.0.0.1:9"
+    with mock.patch.dict(os.environ, http_proxy=proxy, https_proxy=proxy, no_proxy="", NO_PROXY=""):
+        try:
+            start(make_stack(home, free_ports()), (S3,))
+            assert read_state(home)["state"] == "ready"
+        finally:
+            stop(home)
 
 
 def test_a_start_that_is_called_off_at_once_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

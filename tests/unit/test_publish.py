@@ -22,19 +22,20 @@ def manifest(attempt: str, fingerprint: str = "f" * 64, **more: Any) -> Manifest
                     fingerprint=fingerprint, inputs={}, files=[], rows={"rows": 1}, columns={}, row_hash="0", **more)  # fmt: skip
 
 
-def race(store: Store, manifests: list[Manifest], expected: str | None) -> list[Ref | Superseded]:
+def race(store: Store, manifests: list[Manifest], *expected: str | None) -> list[Ref | Superseded]:
+    """Publish all at once; each has seen one of the ETags, in this order, and those that are left the last."""
     barrier = Barrier(len(manifests))
+    seen = [*expected, *[expected[-1]] * (len(manifests) - len(expected))]
 
-    def write(item: Manifest) -> Ref | Superseded:
-        own = Store(store.settings)
+    def write(item: Manifest, etag: str | None) -> Ref | Superseded:
         barrier.wait()
         try:
-            return publish(own, item, expected)
+            return publish(store, item, etag)
         except Superseded as error:
             return error
 
     with ThreadPoolExecutor(len(manifests)) as pool:
-        return list(pool.map(write, manifests))
+        return list(pool.map(write, manifests, seen))
 
 
 def current(store: Store) -> tuple[Manifest, str]:
@@ -53,6 +54,15 @@ def test_of_sixteen_writers_with_different_inputs_one_wins(store: Store, first: 
     assert all(winners[0].attempt in str(answer) for answer in answers if isinstance(answer, Superseded))
     own = [item for item in store.list("clean/meters/attempts/") if "/manifests/" in item.key]
     assert len(own) == WRITERS + (0 if first else 1), "the losers' own manifests stay for inspection"
+
+
+def test_of_sixteen_writers_the_one_that_saw_an_older_manifest_never_wins(store: Store) -> None:
+    older = publish(store, manifest("older", fingerprint="o" * 64), None).etag
+    newer = publish(store, manifest("newer", fingerprint="n" * 64), older).etag
+    zombie, *others = race(store, [manifest(f"a{n}", fingerprint=f"{n:064}") for n in range(WRITERS)], older, newer)
+    assert isinstance(zombie, Superseded)
+    (winner,) = [answer for answer in others if isinstance(answer, Ref)]
+    assert current(store)[0].attempt == winner.attempt
 
 
 def test_of_sixteen_writers_with_the_same_inputs_all_hand_on_the_winner(store: Store) -> None:

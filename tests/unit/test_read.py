@@ -21,7 +21,7 @@ DAY = "2020-03-31"
 
 def put(store, stage, partition, table, rows):
     """Publish these rows, and leave a file beside them that no manifest names."""
-    folder = paths.attempt_table(stage, "toys", "a1", table, partition)
+    folder = f"{paths.attempt_folder(stage, 'toys', 'a1')}{table}/{paths.partition_folder(partition)}/"
     store.put(f"{folder}part-0.parquet", parquet(rows))
     manifest = Manifest(stage=stage, dataset="toys", table=table, partition=partition, attempt="a1", fingerprint="f",
                         inputs={}, files=attempt_files(store, folder), rows={"rows": rows.num_rows}, columns={},
@@ -79,8 +79,9 @@ def test_what_is_not_there_says_how_to_make_it(store) -> None:
         published("features", "toys", DAY, part="test", store=store)
     with pytest.raises(DataMissing, match=rf"version 7.*\n.*boostline score toys --version 7 --date {DAY}"):
         published("predictions", "toys", DAY, version="7", store=store)
-    with pytest.raises(RunDateInvalid, match=r"'31\.3\.2020' is no date"):
-        published("report", "toys", "31.3.2020", store=store)
+    for wrong in ("31.3.2020", "20200331", "2020-3-31", "2020-W14-2"):
+        with pytest.raises(RunDateInvalid, match=f"day is no date: '{wrong}'"):
+            published("report", "toys", wrong, store=store)
 
 
 @pytest.mark.parametrize(

@@ -102,3 +102,17 @@ def test_gate_is_asked_again_where_another_version_became_champion_meanwhile(tas
     assert outcome["promoted"] is outcome["verdict"]["passed"]
     assert client.get_model_version_by_alias(task.dataset, "champion").version == ("1" if outcome["promoted"] else "2")
     assert task("gate") == outcome["verdict"]
+
+
+def test_a_question_about_a_report_that_was_removed_says_what_to_do_instead(tasks, store, monkeypatch):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from boostline.orchestration.approval import question
+
+    for key in ("lake", "s3_endpoint"):
+        monkeypatch.setenv(f"BOOSTLINE_{key.upper()}", str(getattr(store.settings, key)))
+    named = dict.fromkeys(("dataset", "partition", "attempt", "etag", "fingerprint", "row_hash"), "toys")
+    handed = {name: {} for name in tasks.REPORTED} | {"report": {"refs": [{"stage": "report", **named}]}}
+    ti = SimpleNamespace(xcom_pull=lambda task_ids, dag_id, run_id: handed[task_ids])
+    with pytest.raises(AirflowFailException, match=r"run.json was removed: the question .*\n.*boostline promote toys"):
+        question("toys", params={"run": "manual__1"}, ti=ti)

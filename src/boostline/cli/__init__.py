@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from rich.markup import escape
@@ -13,9 +14,10 @@ from boostline.errors import BoostlineError
 
 def main() -> None:
     """The console script: errors a person can mend are a message and exit code 1, never a stack trace."""
-    from boostline.local.layout import load_stack_env
+    from boostline.local.layout import keep_off_proxy, load_stack_env
     from boostline.local.places import stack_home
 
+    keep_off_proxy(os.environ)
     try:
         load_stack_env(stack_home())
         app()

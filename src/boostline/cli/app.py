@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import date, datetime
+from datetime import date
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from boostline.dataset import Dataset, dataset_path, load_dataset
 from boostline.errors import RunDateInvalid
+from boostline.lake.day import parse_day
 from boostline.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -37,12 +38,12 @@ def open_store() -> Any:
     return Store(Settings())
 
 
-def parse_day(text: str) -> date:
-    """A date as a person writes it."""
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 (a date has no zone)
-    except ValueError:
-        raise RunDateInvalid(f"{text!r} is no date", "Write it as YYYY-MM-DD, such as 2013-03-31") from None
+def parse_range(first: str, last: str) -> tuple[date, date]:
+    """The two ends of `--from` and `--to`."""
+    start, end = parse_day(first, "--from"), parse_day(last, "--to")
+    if end < start:
+        raise RunDateInvalid(f"--to {end} lies before --from {start}", "Swap them")
+    return start, end
 
 
 def print_json(value: Any) -> None:

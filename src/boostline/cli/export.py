@@ -34,5 +34,5 @@ def export(
     number = write(open_store(), Settings(), name, version, form, path)
     out.print(f"version {number} of {name}: {model} written to {path}", soft_wrap=True, markup=False)
     if form == "pmml":
-        err.print("Any PMML 4.4 engine reads it. JPMML's, which it is tested with, is AGPL-3.0 and not part of this "
-                  "installation: pip install jpmml-evaluator", soft_wrap=True)  # fmt: skip
+        err.print("Any PMML 4.4 engine reads it. JPMML's, which it is tested with, is AGPL-3.0 and no part of Boostline: "
+                  "pip install jpmml-evaluator", soft_wrap=True)  # fmt: skip

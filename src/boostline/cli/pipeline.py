@@ -20,10 +20,11 @@ from boostline.cli.app import (
     find_dataset,
     open_store,
     out,
-    parse_day,
+    parse_range,
     print_json,
 )
 from boostline.errors import DataMissing, RunDateInvalid
+from boostline.lake.day import parse_day
 from boostline.settings import Settings
 
 
@@ -37,8 +38,8 @@ def land(
     """Put raw files where ingest looks. Landing the same file twice changes nothing."""
     from boostline.lake.raw import land as land_files
 
-    spec = find_dataset(dataset)
-    addresses = land_files(open_store(), spec, table or spec.daily_table, files, parse_day(day) if day else None)
+    spec, when = find_dataset(dataset), parse_day(day, "--date") if day else None
+    addresses = land_files(open_store(), spec, table or spec.daily_table, files, when)
     for address in addresses:
         out.print(f"landed {address}", soft_wrap=True)
 
@@ -57,7 +58,7 @@ def run(
     from boostline.reporting.terminal import run_summary
 
     spec = find_dataset(dataset)
-    when, conf = parse_day(day), _conf(changes, publish)
+    when, conf = parse_day(day, "--date"), _conf(changes, publish)
     client, dag_id = AirflowClient(Settings()), f"{spec.name}_train"
     client.ready_dag(dag_id)
     run_id = client.trigger(dag_id, when, conf)
@@ -88,9 +89,7 @@ def backfill(
     from boostline.orchestration.follow import follow_backfill
 
     spec = find_dataset(dataset)
-    start, end = parse_day(first), parse_day(last)
-    if end < start:
-        raise RunDateInvalid(f"--to {end} lies before --from {start}", "Swap them")
+    start, end = parse_range(first, last)
     if end > (today := datetime.now(UTC).date()):  # Airflow would keep its run queued until that day
         raise RunDateInvalid(f"--to {end} lies in the future: today is {today} (UTC)", f"Give --to {today} or earlier")
     conf = _conf(changes, publish)
@@ -169,7 +168,7 @@ def show(dataset: DatasetName, day: DayOption = None, as_json: JsonOption = Fals
 
     spec, store = find_dataset(dataset), open_store()
     if day:
-        dates = [parse_day(day).isoformat()]
+        dates = [parse_day(day, "--date").isoformat()]
     else:
         folder = current_folder("report", spec.name, None) + "date="
         dates = [item.key[len(folder) :][:10] for item in store.list(folder) if item.key.endswith("/current.json")][-1:]
@@ -206,9 +205,8 @@ def _conf(changes: list[str] | None, publish: bool) -> dict[str, Any]:
 
 
 def _result_of_run(client: Any, dag_id: str, run_id: str) -> dict[str, Any] | None:
+    from boostline.lake.manifest import Ref
+    from boostline.reporting.report import load_result
+
     handed = client.xcom(dag_id, run_id, "report")
-    if handed is None:
-        return None
-    store = open_store()
-    result: dict[str, Any] = json.loads(store.get(handed["result"].removeprefix(store.uri("")))[0])
-    return result
+    return load_result(open_store(), Ref.model_validate(handed["refs"][0])) if handed else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any
 
 import typer
@@ -15,10 +16,10 @@ from boostline.cli.app import (
     find_dataset,
     open_store,
     out,
-    parse_day,
+    parse_range,
     print_json,
 )
-from boostline.errors import RunDateInvalid
+from boostline.lake.day import parse_day
 from boostline.settings import Settings
 
 
@@ -40,7 +41,7 @@ def score(
     client, dag_id = AirflowClient(Settings()), f"{spec.name}_score"
     client.ready_dag(dag_id)
     conf = {"version": version} if version else {}
-    run_ids = {item: client.trigger(dag_id, parse_day(item), conf) for item in days}
+    run_ids = {item: client.trigger(dag_id, date.fromisoformat(item), conf) for item in days}
     try:
         if len(days) == 1:
             follow_run(client, dag_id, run_ids[days[0]], err)
@@ -61,12 +62,9 @@ def _days(day: str | None, first: str | None, last: str | None) -> list[str]:
     from boostline.orchestration.client import days_between
 
     if day and not (first or last):
-        return [parse_day(day).isoformat()]
+        return [parse_day(day, "--date").isoformat()]
     if not day and first and last:
-        start, end = parse_day(first), parse_day(last)
-        if end < start:
-            raise RunDateInvalid(f"--to {end} lies before --from {start}", "Swap them")
-        return days_between(start, end)
+        return days_between(*parse_range(first, last))
     raise typer.BadParameter("give --date, or both --from and --to")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from boostline.errors import BoostlineError
-from boostline.local.layout import USER, Stack, read_password
+from boostline.local.layout import USER, Stack, keep_off_proxy, read_password
 from boostline.local.places import stack_home
 from boostline.local.setup import set_up
 from boostline.local.stack import current_stack, is_running, make_stack, read_state, running_stack, start, stop
@@ -99,7 +100,7 @@ def status() -> None:
 
 @app.command(epilog="Example: python -m boostline.local demo")
 def demo() -> None:
-    """Land 90 days of flights, train through Airflow on a stack of its own time, print the comparison, stop."""
+    """Start the stack, land 90 days of flights, train through Airflow, print the comparison, stop the stack."""
     from boostline.local.demo import run_demo
 
     setup()
@@ -124,6 +125,7 @@ def demo_data() -> None:
 
 def main() -> None:
     """Errors a person can mend are a message and exit code 1, never a stack trace."""
+    keep_off_proxy(os.environ)
     try:
         app()
     except BoostlineError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import tempfile
 from dataclasses import replace
 from importlib.metadata import version
@@ -14,11 +13,10 @@ from boostline.local.java import Java
 from boostline.local.layout import BUCKET, Stack, spark_env
 from boostline.local.places import JARS_LOCK, WARM_UP
 from boostline.local.ports import free_ports
+from boostline.local.processes import run_logged
 from boostline.local.services import S3, SPARK_MASTER, SPARK_WORKER
 from boostline.local.spark_conf import ARCHIVE, class_path, write_spark_conf
 from boostline.local.stack import running_stack
-
-WITHIN = 900  # seconds for the job, and for writing the archive; each takes about 30 on two idle cores
 
 
 def archive_stamp(java: Java, jars: Path) -> str:
@@ -37,7 +35,6 @@ def make_archive(folder: Path, log: Path) -> None:
         EnvironmentUnfit: The job failed, or Java wrote no archive; names the log.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="making-") as temporary:
         work = Path(temporary)
@@ -66,11 +63,4 @@ def _dump(stack: Stack, log: Path) -> None:
 
 
 def _run(command: list[str], env: dict[str, str], log: Path) -> None:
-    name = Path(command[0]).name
-    try:
-        with log.open("ab") as file:
-            done = subprocess.run(command, env=env, stdout=file, stderr=file, timeout=WITHIN, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise EnvironmentUnfit(f"Making the class-data archive: {name} took over {WITHIN} s", f"See {log}") from error
-    if done.returncode:
-        raise EnvironmentUnfit(f"Making the class-data archive: {name} ended {done.returncode}", f"See {log}")
+    run_logged(f"Making the class-data archive: {Path(command[0]).name}", command, env, log)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from boostline.errors import EnvironmentUnfit
 from boostline.local.layout import Stack, airflow_env, base_env
 from boostline.local.places import POOLS
+from boostline.local.processes import run_logged
+from boostline.local.stamp import is_stamped, write_stamp
 
 
 def ensure_databases(stack: Stack) -> None:
@@ -23,27 +22,26 @@ def ensure_databases(stack: Stack) -> None:
     Raises:
         EnvironmentUnfit: A migration failed; names its log.
     """
-    for path, stamp, migrate in (
-        (stack.airflow_home / "airflow.db", airflow_stamp(), migrate_airflow),
-        (stack.home / "mlflow.db", f"mlflow {version('mlflow')}", migrate_mlflow),
-    ):
+    for path, stamp, migrate in _databases(stack):
         _ensure(stack, path, stamp, migrate)
 
 
 def databases_ready(stack: Stack) -> bool:
     """Whether both databases are at the installed versions."""
-    return _stamped(stack.airflow_home / "airflow.db", airflow_stamp()) and _stamped(
-        stack.home / "mlflow.db", f"mlflow {version('mlflow')}"
-    )
+    return all(is_stamped(path, stamp) for path, stamp, _ in _databases(stack))
 
 
-def airflow_stamp() -> str:
-    """Changes with Airflow's version and with the pools."""
+def _databases(stack: Stack) -> list[tuple[Path, str, Callable[[Stack], None]]]:
+    """Each database, the versions that it has to be at, and what brings it there."""
     pools = hashlib.sha256(POOLS.read_bytes()).hexdigest()[:12]
-    return f"airflow {version('apache-airflow')} pools {pools}"
+    airflow = f"airflow {version('apache-airflow')} pools {pools}"
+    return [
+        (stack.airflow_home / "airflow.db", airflow, _migrate_airflow),
+        (stack.home / "mlflow.db", f"mlflow {version('mlflow')}", _migrate_mlflow),
+    ]
 
 
-def migrate_airflow(stack: Stack) -> None:
+def _migrate_airflow(stack: Stack) -> None:
     """Create or upgrade Airflow's database, and its pools."""
     env, log = airflow_env(stack), stack.home / "logs/airflow-migrate.log"
     _run(["airflow", "db", "migrate"], env, log)
@@ -54,27 +52,26 @@ def migrate_airflow(stack: Stack) -> None:
     database.close()
 
 
-def migrate_mlflow(stack: Stack) -> None:
+def _migrate_mlflow(stack: Stack) -> None:
     """Create or upgrade MLflow's database."""
     command = ["mlflow", "db", "upgrade", f"sqlite:///{stack.home / 'mlflow.db'}"]
     _run(command, {**base_env(), "MLFLOW_DISABLE_TELEMETRY": "true"}, stack.home / "logs/mlflow-migrate.log")
 
 
 def _ensure(stack: Stack, path: Path, stamp: str, migrate: Callable[[Stack], None]) -> None:
-    if _stamped(path, stamp):
+    if is_stamped(path, stamp):
         return
     fresh = stack.jars.parent / "fresh" / path.name  # shared by all stacks, as the jars are
     path.parent.mkdir(parents=True, exist_ok=True)
-    (stack.home / "logs").mkdir(parents=True, exist_ok=True)
-    if not path.exists() and _stamped(fresh, stamp):
+    if not path.exists() and is_stamped(fresh, stamp):
         shutil.copy2(fresh, path)
     else:
         new = not path.exists()
         migrate(stack)
         if new:
             _backup(path, fresh)
-            _stamp_path(fresh).write_text(json.dumps(stamp))
-    _stamp_path(path).write_text(json.dumps(stamp))
+            write_stamp(fresh, stamp)
+    write_stamp(path, stamp)
 
 
 def _backup(path: Path, copy: Path) -> None:
@@ -87,26 +84,5 @@ def _backup(path: Path, copy: Path) -> None:
     target.close()
 
 
-def _stamp_path(path: Path) -> Path:
-    return path.with_suffix(".stamp")
-
-
-def _stamped(path: Path, stamp: str) -> bool:
-    stamp_path = _stamp_path(path)
-    return path.exists() and stamp_path.exists() and stamp_path.read_text() == json.dumps(stamp)
-
-
 def _run(command: list[str], env: dict[str, str], log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        done = subprocess.run(
-            [sys.executable, "-m", *command],
-            env=env,
-            cwd=log.parent,
-            stdout=file,
-            stderr=file,
-            timeout=600,
-            check=False,
-        )
-    if done.returncode:
-        raise EnvironmentUnfit(f"`{' '.join(command)}` ended with exit code {done.returncode}", f"See {log}")
+    run_logged(f"`{' '.join(command)}`", [sys.executable, "-m", *command], env, log)

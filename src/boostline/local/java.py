@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from boostline.errors import EnvironmentUnfit
-from boostline.local.apt import apt_install, can_apt
 
 SUITABLE = (17, 21)  # Spark 4.1
 PACKAGE = "openjdk-17-jre-headless"
@@ -50,9 +49,9 @@ def ensure_java() -> Java:
     try:
         return find_java()
     except EnvironmentUnfit:
-        if not can_apt():
+        if not _can_apt():
             raise
-    apt_install(PACKAGE)
+    _apt_install()
     return find_java()
 
 
@@ -72,3 +71,22 @@ def _inspect(binary: Path) -> Java | None:
     if said.returncode or "java.home" not in values:
         return None
     return Java(Path(values["java.home"]), values.get("java.vm.version") or values["java.version"])
+
+
+def _can_apt() -> bool:
+    """Whether this is root on a machine with apt."""
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def _apt_install() -> None:
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (
+        ["apt-get", "update", "-qq"],
+        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", PACKAGE],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=900, check=False)
+        if done.returncode:
+            last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+            raise EnvironmentUnfit(
+                f"`{' '.join(command)}` failed: {' '.join(last)}", f"Install {PACKAGE} by hand, then try again"
+            )

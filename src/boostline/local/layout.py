@@ -8,6 +8,7 @@ import os
 import secrets
 import shlex
 import sys
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,12 +127,19 @@ def read_password(stack: Stack) -> str:
     return str(json.loads(stack.passwords.read_text())[USER])
 
 
+def keep_off_proxy(env: MutableMapping[str, str]) -> None:
+    """Let no request to loopback go through a proxy that this environment names; its own exceptions stay."""
+    for name, other in (("no_proxy", "NO_PROXY"), ("NO_PROXY", "no_proxy")):
+        hosts = [host.strip() for host in (env.get(name) or env.get(other) or "").split(",") if host.strip()]
+        if hosts != ["*"]:  # which means all hosts only where it stands alone
+            hosts += [host for host in (HOST, "localhost") if host not in hosts]
+        env[name] = ",".join(hosts)
+
+
 def base_env() -> dict[str, str]:
     """This process's environment without what belongs to other installations, and with this one's programs first."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
-    loopback = f"{HOST},localhost"
-    for name in ("no_proxy", "NO_PROXY"):
-        env[name] = ",".join(filter(None, [os.environ.get(name), loopback]))
+    keep_off_proxy(env)
     programs = str(Path(sys.executable).parent)
     return {**env, "PATH": f"{programs}{os.pathsep}{env.get('PATH', os.defpath)}", "PYTHONUNBUFFERED": "1"}
 

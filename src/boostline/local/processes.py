@@ -1,4 +1,4 @@
-"""Processes of one session: dying with a parent, and ending them all."""
+"""Processes: running one into a log, dying with a parent, and ending all of a session."""
 
 from __future__ import annotations
 
@@ -6,14 +6,43 @@ import ctypes
 import fcntl
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import psutil
 
+from boostline.errors import EnvironmentUnfit
+
+RUN_WITHIN = 900
+"""Seconds; on two idle cores the longest program, which fills the class-data archive, takes about 30."""
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def run_logged(what: str, command: list[str], env: dict[str, str], log: Path) -> None:
+    """Run a program to its end, and add what it says to a log.
+
+    Args:
+        what: Its name in an error.
+        command: Runs in the log's folder, so that Python imports nothing from where the person stands.
+        env: Its environment.
+        log: The file.
+
+    Raises:
+        EnvironmentUnfit: It failed, or took over `RUN_WITHIN`; names the log.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with log.open("ab") as file:
+            done = subprocess.run(
+                command, env=env, cwd=log.parent, stdout=file, stderr=file, timeout=RUN_WITHIN, check=False
+            )
+    except subprocess.TimeoutExpired as error:
+        raise EnvironmentUnfit(f"{what} took over {RUN_WITHIN} s", f"See {log}") from error
+    if done.returncode:
+        raise EnvironmentUnfit(f"{what} ended with exit code {done.returncode}", f"See {log}")
 
 
 def die_with_parent() -> None:

@@ -146,7 +146,7 @@ def _airflow(stack: Stack) -> list[Service]:
         return lambda: _airflow_healthy(stack, part.get(name), started)
 
     return [
-        Service(name, [sys.executable, "-m", "airflow", *arguments], env, ready(name), within=240)
+        Service(name, [sys.executable, "-m", "airflow", *arguments], env, ready(name))
         for name, arguments in commands.items()
     ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from boostline.local.class_data import archive_stamp, make_archive
 from boostline.local.databases import databases_ready, ensure_databases
@@ -14,8 +13,9 @@ from boostline.local.java import ensure_java
 from boostline.local.layout import Stack
 from boostline.local.places import JARS_LOCK
 from boostline.local.processes import take_lock
-from boostline.local.spark_conf import ARCHIVE
+from boostline.local.spark_conf import ARCHIVE, check_paths
 from boostline.local.stack import make_stack
+from boostline.local.stamp import is_stamped, write_stamp
 
 Step = tuple[str, Callable[[], bool], Callable[[], None]]
 
@@ -27,10 +27,11 @@ def set_up(say: Callable[[str, bool], None]) -> None:
         say: Called with each step's name and whether there is work to do, before the work.
 
     Raises:
-        EnvironmentUnfit: A step failed; says what to do.
+        EnvironmentUnfit: A step failed, or HOME is a path that Java cannot be given; says what to do.
     """
     java = ensure_java()
     stack = make_stack()
+    check_paths(stack)
     jars, archive = read_lock(), stack.cds / ARCHIVE
     stamp = archive_stamp(java, stack.jars)
     steps: list[Step] = [
@@ -41,7 +42,7 @@ def set_up(say: Callable[[str, bool], None]) -> None:
         ),
         (
             "class-data archive, which halves the start of a Spark job",
-            lambda: _is_stamped(archive, stamp),
+            lambda: is_stamped(archive, stamp),
             lambda: _archive(stack, stamp),
         ),
         ("databases of Airflow and MLflow", lambda: databases_ready(stack), lambda: ensure_databases(stack)),
@@ -61,12 +62,4 @@ def set_up(say: Callable[[str, bool], None]) -> None:
 
 def _archive(stack: Stack, stamp: str) -> None:
     make_archive(stack.cds, stack.home / "logs/class-data.log")
-    _stamp_path(stack.cds / ARCHIVE).write_text(stamp)
-
-
-def _is_stamped(path: Path, stamp: str) -> bool:
-    return path.exists() and _stamp_path(path).exists() and _stamp_path(path).read_text() == stamp
-
-
-def _stamp_path(path: Path) -> Path:
-    return path.with_suffix(".stamp")
+    write_stamp(stack.cds / ARCHIVE, stamp)

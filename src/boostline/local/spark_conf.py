@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
+from boostline.errors import EnvironmentUnfit
 from boostline.local.layout import Stack
 from boostline.local.places import SPARK_DEFAULTS
 from boostline.local.ports import HOST
@@ -41,6 +43,20 @@ def write_spark_conf(stack: Stack, record: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     own = "".join(f"{key} {value}\n" for key, value in lines.items())
     (stack.spark_conf / "spark-defaults.conf").write_text(f"{SPARK_DEFAULTS.read_text()}\n{own}")
+
+
+def check_paths(stack: Stack) -> None:
+    """Refuse folders that JVM flags cannot name: flags are one text, which Spark splits at blanks and at quotes.
+
+    Raises:
+        EnvironmentUnfit: The path of one has a blank, a quote or a backslash.
+    """
+    for path in (stack.home, stack.jars, stack.cds, stack.scratch):
+        if re.search(r"[\s'\"\\]", str(path)):
+            raise EnvironmentUnfit(
+                f"Java cannot be given the folder {str(path)!r}: its path has a blank, a quote or a backslash",
+                "Move the checkout, or what BOOSTLINE_HOME names where that is set, to a path without them",
+            )
 
 
 def class_path(stack: Stack) -> str:

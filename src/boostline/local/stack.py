@@ -15,7 +15,7 @@ from typing import Any
 
 from boostline.errors import BoostlineError, EnvironmentUnfit, ServiceUnavailable
 from boostline.local.java import find_java
-from boostline.local.layout import Stack, read_password, read_secrets, write_stack_env
+from boostline.local.layout import Stack, keep_off_proxy, read_password, read_secrets, write_stack_env
 from boostline.local.places import absolute, stack_home
 from boostline.local.ports import Ports, check_free, ports_from_env
 from boostline.local.processes import die_with_parent, is_locked
@@ -110,7 +110,7 @@ def start(stack: Stack, services: Collection[str] = ALL, tied: bool = False, pro
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **_addresses(stack)},
+            env=_supervisor_env(stack),
             start_new_session=True,
             preexec_fn=die_with_parent if tied else None,  # noqa: PLW1509 (it only makes a system call)
         )
@@ -199,9 +199,10 @@ def _wait_until_ready(stack: Stack, process: subprocess.Popen[bytes], progress: 
         time.sleep(0.1)
 
 
-def _addresses(stack: Stack) -> dict[str, str]:
-    """What the supervisor needs to make the same `Stack`; secrets it reads from their file."""
-    return {
+def _supervisor_env(stack: Stack) -> dict[str, str]:
+    """This process's environment, and what makes the same `Stack` of it; secrets are read from their file."""
+    env = {
+        **os.environ,
         **stack.ports.to_env(),
         "BOOSTLINE_HOME": str(stack.home),
         "BOOSTLINE_DATASETS": str(stack.datasets),
@@ -210,6 +211,8 @@ def _addresses(stack: Stack) -> dict[str, str]:
         "BOOSTLINE_SPARK_SCRATCH": str(stack.scratch),
         "JAVA_HOME": str(stack.java_home),
     }
+    keep_off_proxy(env)
+    return env
 
 
 def _signal(pid: int, number: int) -> None:

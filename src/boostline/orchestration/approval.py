@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Param
 
 from boostline.dataset import Dataset, change_dataset, dataset_path, load_dataset
-from boostline.errors import FailError, NothingToDo
+from boostline.errors import DataMissing, FailError, NothingToDo
 from boostline.lake.manifest import read_current
-from boostline.lake.store import NotFound, Store
+from boostline.lake.store import Store
 from boostline.orchestration.failures import airflow_errors
 from boostline.orchestration.links import report_address
 from boostline.orchestration.run import Run
@@ -196,6 +195,8 @@ def _asked(settings: Settings, dataset: str, context: Any) -> Asked:
     Raises:
         FailError: There is no such run, or it has not reported, or its report is gone.
     """
+    from boostline.reporting.report import load_result
+
     train, run_id = f"{dataset}_train", context["params"]["run"]
     handed = {
         name: context["ti"].xcom_pull(task_ids=name, dag_id=train, run_id=run_id) for name in (*REPORTED, "report")
@@ -205,16 +206,13 @@ def _asked(settings: Settings, dataset: str, context: Any) -> Asked:
             f"run {run_id!r} of {train} is not there, or has not handed on {', '.join(missing)}",
             "Run the date again: a candidate that waits starts a run here by itself",
         )
-    store = Store(settings)
-    address = handed.pop("report")["result"]
     try:
-        body, _ = store.get(address.removeprefix(store.uri("")))
-    except NotFound as error:
+        result = load_result(Store(settings), refs_of(handed.pop("report"))[0])
+    except DataMissing as error:
         raise FailError(
-            f"{address} was removed by maintenance: the question is too old to be put again",
+            f"{error.message}: the question is too old to be put again",
             f"Promote the version by hand: boostline promote {dataset} VERSION --reason …",
         ) from error
-    result = json.loads(body)
     spec, changes = load_dataset(dataset_path(settings.datasets, dataset)), (result["experiment"] or {}).get("changes")
     run = Run(
         day=date.fromisoformat(result["date"]),

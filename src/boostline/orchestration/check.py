@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import httpx
-
 from boostline.errors import ServiceUnavailable
 from boostline.lake.store import Store
 from boostline.orchestration.client import AirflowClient
 from boostline.settings import Settings
+from boostline.tracking import tracking
 
 
 def connection_checks(settings: Settings) -> list[tuple[str, Callable[[], Any]]]:
@@ -23,14 +22,8 @@ def connection_checks(settings: Settings) -> list[tuple[str, Callable[[], Any]]]
 
 
 def _mlflow(settings: Settings) -> None:
-    try:
-        httpx.get(f"{settings.mlflow_uri}/health", timeout=5).raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        told = str(error).replace(settings.mlflow_uri, settings.mlflow_address)  # without a password
-        raise ServiceUnavailable(
-            f"MLflow at {settings.mlflow_address} does not answer: {told}",
-            "Start it: make up, or set BOOSTLINE_MLFLOW_URI",
-        ) from error
+    with tracking(settings) as mlflow:
+        mlflow.versions("any")  # MLflow's own /health asks for no login
 
 
 def _airflow(settings: Settings) -> None:

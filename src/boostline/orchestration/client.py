@@ -81,6 +81,11 @@ class AirflowClient:
         found: dict[str, Any] | None = self._get(f"/dags/{dag_id}", none_on_404=True)
         return found
 
+    def is_paused(self, dag_id: str) -> bool:
+        """Whether nothing of a DAG starts until somebody unpauses it."""
+        answer = self._dag(dag_id)
+        return bool(answer and answer["is_paused"])
+
     def _dags(self) -> list[dict[str, Any]]:
         return self._list("/dags", "dags", None, tags="boostline")
 
@@ -105,7 +110,8 @@ class AirflowClient:
 
     def runs(self, dag_id: str, *, limit: int | None = 100, **filters: Any) -> list[dict[str, Any]]:
         """The newest runs of a DAG, newest first; all of them where `limit` is none."""
-        return self._list(f"/dags/{dag_id}/dagRuns", "dag_runs", limit, order_by="-run_after", **filters)
+        # Not by `run_after`: for a backfill's run that is the data date, years back perhaps.
+        return self._list(f"/dags/{dag_id}/dagRuns", "dag_runs", limit, order_by="-id", **filters)
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """The task instances of a run."""

@@ -16,7 +16,7 @@ from boostline.dataset import Dataset, dataset_files, load_dataset
 from boostline.errors import DatasetInvalid
 from boostline.orchestration import tasks
 from boostline.orchestration.links import MlflowLink, ReportLink
-from boostline.orchestration.run import form_default
+from boostline.orchestration.run import form_default, form_schema
 from boostline.settings import Settings
 
 
@@ -57,16 +57,15 @@ def trigger_form(dataset: Dataset) -> dict[str, Param]:
     was mended would run with the old values.
     """
 
-    def field(name: str, title: str, description: str, *, kind: str, **schema: Any) -> Param:
-        value = form_default(dataset, name)
+    def field(name: str, title: str, description: str, section: str = "Change the run") -> Param:
+        value, schema = form_default(dataset, name), form_schema(name)
         text = f"{description} Empty: the dataset file's{'' if value is None else f', {value}'}."
         text += " Changing it makes the run an experiment: tracked, not published."
-        schema = {"section": "Change the run", "type": ["null", kind], **schema}
-        return Param(None, title=title, description=text, **schema)
+        schema = schema | {"type": ["null", schema["type"]]}
+        return Param(None, title=title, description=text, section=section, **schema)
 
-    memory: dict[str, Any] = {"kind": "string", "pattern": "^[1-9][0-9]*[mg]$", "section": "Spark resources"}
-    number: dict[str, Any] = {"kind": "integer", "minimum": 1, "section": "Spark resources"}
-
+    margin, spark = f"Relative gain in {dataset.gate.metric}", "Spark resources"
+    memory = "Of this run's Spark jobs, such as 2g."
     return {
         "date": date_field("The day to learn up to, YYYY-MM-DD. Leave empty where the partition key gives it."),
         "publish": Param(
@@ -75,34 +74,20 @@ def trigger_form(dataset: Dataset) -> dict[str, Param]:
             title="Publish an experiment",
             description="Only for a run with changes: publish its results as if they were the dataset file's own.",
         ),
-        "rounds": field("rounds", "Boosting rounds", "At most so many trees.", kind="integer", minimum=1),
-        "eta": field("eta", "Learning rate", "Above 0, at most 1.", kind="number", exclusiveMinimum=0, maximum=1),
-        "max_depth": field("max_depth", "Tree depth", "0 to 64.", kind="integer", minimum=0, maximum=64),
-        "window_days": field("window_days", "Window", "Days to learn from.", kind="integer", minimum=1, maximum=3660),
+        "rounds": field("rounds", "Boosting rounds", "At most so many trees."),
+        "eta": field("eta", "Learning rate", "How far each tree corrects those before it."),
+        "max_depth": field("max_depth", "Tree depth", "At most so many questions on the way to a leaf; 0: no limit."),
+        "window_days": field("window_days", "Window", "Days to learn from."),
         "beat_baseline": field(
-            "beat_baseline",
-            "Margin over the baseline",
-            f"Relative gain in {dataset.gate.metric} that the gate asks for; 0.01 is one per cent.",
-            kind="number",
-            minimum=-1,
-            maximum=1,
+            "beat_baseline", "Margin over the baseline", f"{margin} that the gate asks for; 0.01 is one per cent."
         ),
-        "beat_champion": field(
-            "beat_champion",
-            "Margin over the champion",
-            f"Relative gain in {dataset.gate.metric} on the same test rows.",
-            kind="number",
-            minimum=-1,
-            maximum=1,
-        ),
-        "driver_memory": field("driver_memory", "Driver memory", "Of this run's Spark jobs, such as 2g.", **memory),
-        "executor_memory": field(
-            "executor_memory", "Executor memory", "Of this run's Spark jobs, such as 2g.", **memory
-        ),
+        "beat_champion": field("beat_champion", "Margin over the champion", f"{margin} on the same test rows."),
+        "driver_memory": field("driver_memory", "Driver memory", memory, spark),
+        "executor_memory": field("executor_memory", "Executor memory", memory, spark),
         "executor_cores": field(
-            "executor_cores", "Cores per executor", "One executor on each worker where neither says it.", **number
+            "executor_cores", "Cores per executor", "One executor on each worker where neither says it.", spark
         ),
-        "cores_max": field("cores_max", "Cores of the application", "Of the cluster, in all.", **number),
+        "cores_max": field("cores_max", "Cores of the application", "Of the cluster, in all.", spark),
     }
 
 

@@ -13,12 +13,14 @@ from boostline.errors import FailError
 from boostline.orchestration.client import TERMINAL, AirflowClient, days_between
 
 POLL_SECONDS = 1.0
+QUEUED_SECONDS = 10.0
+"""A run that is queued for longer is asked why."""
 _STYLE = {"success": "green", "failed": "red", "upstream_failed": "red", "skipped": "yellow", "up_for_retry": "yellow"}
 _QUIET = {None, "none", "scheduled", "queued"}
 
 
 def follow_run(client: AirflowClient, dag_id: str, run_id: str, console: Console) -> dict[str, Any]:
-    """Print each change of a task's state until the run ends.
+    """Print each change of a task's state until the run ends; without a terminal, of the run's own state too.
 
     Returns:
         The run, as Airflow describes it.
@@ -27,9 +29,14 @@ def follow_run(client: AirflowClient, dag_id: str, run_id: str, console: Console
         FailError: The run failed; the message is the first failed task's own.
     """
     seen: dict[str, tuple[str | None, int]] = {}
+    queue, state = _Queue(client, dag_id, console), None
     with console.status(f"{dag_id} waits for the scheduler") as status:
         while True:
             run = client.run(dag_id, run_id)
+            if run["state"] != state and not console.is_terminal:  # there the status line is not shown
+                console.print(f"{dag_id}: {run['state']}")
+            state = run["state"]
+            queue.look([run])
             for task in sorted(client.tasks(dag_id, run_id), key=lambda item: item["start_date"] or "9"):
                 key = (task["state"], task["try_number"])
                 if seen.get(task["task_id"]) != key and task["state"] not in _QUIET:
@@ -54,25 +61,29 @@ def follow_backfill(
         The newest run by date.
     """
     days = days_between(first, last)
-    return _follow_days(lambda: client.runs_by_date(dag_id, first, last), dag_id, days, console)
+    queue = _Queue(client, dag_id, console)
+    return _follow_days(lambda: client.runs_by_date(dag_id, first, last), queue, days)
 
 
 def follow_days(
     client: AirflowClient, dag_id: str, run_ids: dict[str, str], console: Console
 ) -> dict[str, dict[str, Any]]:
     """The same for runs that were started one by one, by date."""
+    queue = _Queue(client, dag_id, console)
     return _follow_days(
-        lambda: {day: client.run(dag_id, run_id) for day, run_id in run_ids.items()}, dag_id, list(run_ids), console
+        lambda: {day: client.run(dag_id, run_id) for day, run_id in run_ids.items()}, queue, list(run_ids)
     )
 
 
 def _follow_days(
-    look: Callable[[], dict[str, dict[str, Any]]], dag_id: str, days: list[str], console: Console
+    look: Callable[[], dict[str, dict[str, Any]]], queue: _Queue, days: list[str]
 ) -> dict[str, dict[str, Any]]:
     seen: dict[str, str] = {}
+    dag_id, console = queue.dag_id, queue.console
     with console.status(f"{dag_id}: {len(days)} dates") as status:
         while True:
             runs = look()
+            queue.look(list(runs.values()))
             for day, run in sorted(runs.items()):
                 if seen.get(day) != run["state"] and run["state"] not in _QUIET:
                     seconds = f" {run['duration']:.0f} s" if run["state"] in TERMINAL and run["duration"] else ""
@@ -83,6 +94,33 @@ def _follow_days(
             if len(ended) == len(days):
                 return runs
             time.sleep(POLL_SECONDS)
+
+
+class _Queue:
+    """Says once why nothing starts, where every run that has not ended is queued for long."""
+
+    def __init__(self, client: AirflowClient, dag_id: str, console: Console) -> None:
+        self.client, self.dag_id, self.console = client, dag_id, console
+        self.since, self.told = time.monotonic(), False
+
+    def look(self, runs: list[dict[str, Any]]) -> None:
+        waiting = [run for run in runs if run["state"] not in TERMINAL]
+        if not waiting or any(run["state"] != "queued" for run in waiting):
+            self.since = time.monotonic()
+        elif not self.told and time.monotonic() - self.since >= QUEUED_SECONDS:
+            self.told = True
+            self.console.print(self._why(waiting[0]), style="yellow", markup=False, soft_wrap=True)
+
+    def _why(self, run: dict[str, Any]) -> str:
+        if self.client.is_paused(self.dag_id):
+            return f"{self.dag_id} is paused: nothing of it starts until it is unpaused in Airflow"
+        holders: list[str] = []
+        if run["run_type"] != "backfill":  # a backfill's runs have places of their own
+            running = self.client.runs(self.dag_id, state="running")
+            holders = [other["dag_run_id"] for other in running if other["run_type"] != "backfill"]
+        if holders:
+            return f"{run['dag_run_id']} is queued until one of these ends: {', '.join(holders)}"
+        return f"{run['dag_run_id']} is queued, and no run holds its place: see whether Airflow's scheduler is up"
 
 
 def run_failure(client: AirflowClient, dag_id: str, run_id: str) -> FailError:

@@ -7,10 +7,12 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cache
 from typing import Any
 
 from boostline.dataset import Dataset, change_dataset, dataset_path, load_dataset
 from boostline.errors import RunDateInvalid
+from boostline.lake.day import parse_day
 from boostline.settings import Settings
 
 FORM_PATHS = {
@@ -51,8 +53,8 @@ def resolve_date(partition_key: str | None, form_date: str | None, logical_date:
     Raises:
         RunDateInvalid: None of them is there, one is no date, or key and form disagree.
     """
-    key = _parse_date(partition_key, "the partition key") if partition_key else None
-    form = _parse_date(form_date, "the form's date") if form_date else None
+    key = parse_day(partition_key, "the partition key") if partition_key else None
+    form = parse_day(form_date, "the form's date") if form_date else None
     if key and form and key != form:
         raise RunDateInvalid(
             f"the partition key says {key} and the form's date says {form}", "Give one of them, or the same date twice"
@@ -82,6 +84,18 @@ def form_default(dataset: Dataset, field: str) -> Any:
     return value
 
 
+@cache
+def form_schema(field: str) -> dict[str, Any]:
+    """The JSON schema of a form field's value: its type and bounds, as the dataset file has them."""
+    *parents, leaf = FORM_PATHS[field].split(".")
+    section: Any = Dataset
+    for part in parents:
+        section = section.model_fields[part].annotation
+    found = section.model_json_schema(by_alias=False)["properties"][leaf]
+    found = found.get("anyOf", [found])[0]  # of a value that may be none, what it is otherwise
+    return {key: value for key, value in found.items() if key not in ("title", "description", "default")}
+
+
 def resolve_run(context: Mapping[str, Any], name: str, settings: Settings) -> Run:
     """The run that a task belongs to, from Airflow's context.
 
@@ -107,12 +121,3 @@ def new_attempt(run: Run, try_number: int) -> str:
     """A name for an attempt that no other attempt has: the date, the run, the try, and something random."""
     tail = re.sub(r"[^A-Za-z0-9]+", "-", run.run_id).strip("-")[-40:]
     return f"{run.day}-{tail}-{try_number}-{secrets.token_hex(4)}"
-
-
-def _parse_date(text: str, what: str) -> date:
-    try:
-        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
-            raise ValueError("not YYYY-MM-DD")
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise RunDateInvalid(f"{what} is no date: {text!r}", "Write it as YYYY-MM-DD, such as 2013-03-31") from error

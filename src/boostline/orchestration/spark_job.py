@@ -113,8 +113,9 @@ class SparkJob(SparkSubmitOperator):
             scorer = _scorer(settings, store, run.dataset.name, context["params"].get("version"))
             self.log.info("Model version %s, which learnt up to %s", scorer.version, scorer.model.partition)
             sources, table = [*reads, scorer.model], version_folder(scorer.version)
-        identities = {f"{ref.stage}/{ref.table or ''}/{ref.partition}": ref.identity for ref in sources}
-        plan = plan_stage(store, STAGE_OF_JOB[self.job], run.dataset, run.day, identities, table=table)
+        named = {f"{ref.stage}/{ref.table or ''}/{ref.partition}": ref for ref in sources}
+        stage = STAGE_OF_JOB[self.job]
+        plan = plan_stage(store, stage, run.dataset, run.day, named, table=table, publish=run.publish)
         if plan.current:
             self.log.info("Up to date: attempt %s. No Spark job is submitted", plan.current.attempt)
             return _handed(store, [plan.current], ran=False)

@@ -70,6 +70,4 @@ def _folder(run: Run) -> str:
 
 def _is_there(store: Store, folder: str, marker: str | None) -> bool:
     names = [item.key.rsplit("/", 1)[-1] for item in store.list(folder)]
-    if marker:
-        return marker in names
-    return any(not name.startswith(("_", ".")) for name in names)
+    return marker in names if marker else not all(map(paths.is_hidden, names))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from boostline.errors import BoostlineError
 from boostline.metrics import flat_metrics
 from boostline.scoring.model_file import TRANSFORM, ModelInfo
 from boostline.settings import Settings
-from boostline.tracking import TAG, Tracking, Version, tracking
+from boostline.tracking import TAG, Run, Tracking, tracking
 from boostline.training.mlmodel import write_mlmodel
 from boostline.transform import Transform
 
@@ -73,7 +75,8 @@ def track(
 ) -> Tracked:
     """Log a run with its model, and register the model unless it is an experiment.
 
-    A model of the same fingerprint and bytes that is registered already is found, not registered again.
+    A model of the same fingerprint and bytes that is registered already is found, the first where there are
+    several, and not registered again.
 
     Args:
         settings: MLflow's address.
@@ -97,36 +100,33 @@ def track(
         "attempt": attempt,
     }
     with tracking(settings) as mlflow:
-        found = find_version(mlflow, info.dataset, info.fingerprint, info.sha256) if publish else None
-        if found:
-            return Tracked(found.run_id, found.version, found.tags[TAG + "attempt"])
+        same = {TAG + "fingerprint": info.fingerprint, TAG + "sha256": info.sha256}
+        if publish and (found := mlflow.versions(info.dataset, same)):
+            return Tracked(found[-1].run_id, found[-1].version, found[-1].tags[TAG + "attempt"])
         run = mlflow.start_run(info.dataset, f"{info.dataset} {info.date}", {**tags, **own})
-        mlflow.log_inputs(run, [each.to_mlflow(use) for use, each in inputs.items()])
-        mlflow.log(run, list(_points(info)), params=_params(info))
-        with tempfile.TemporaryDirectory(prefix="boostline-mlflow-") as scratch:
-            folder = Path(scratch)
-            write_mlmodel(folder / "model", Transform.loads(files[TRANSFORM]), files, example)
-            (folder / "importance.json").write_text(json.dumps(info.importance, indent=1), encoding="utf-8")
-            mlflow.upload(run, folder)
-        mlflow.end_run(run)
+        try:
+            mlflow.log_inputs(run, [each.to_mlflow(use) for use, each in inputs.items()])
+            mlflow.log(run, list(_points(info)), params=_params(info))
+            _upload(mlflow, run, info, files, example)
+            mlflow.end_run(run)
+        except BaseException:  # a retry starts a run of its own, and this one would seem to go on for ever
+            with suppress(BoostlineError):
+                mlflow.end_run(run, "FAILED")
+            raise
         if not publish:
             return Tracked(run.run_id, None, attempt)
         version = mlflow.register(info.dataset, run, "model", _version_tags(info, attempt))
         return Tracked(run.run_id, version.version, attempt)
 
 
-def find_version(mlflow: Tracking, dataset: str, fingerprint: str, sha256: str | None = None) -> Version | None:
-    """The version of a training fingerprint, the first where there are several.
-
-    Args:
-        mlflow: The connection.
-        dataset: The registered model's name.
-        fingerprint: Of all that training read.
-        sha256: Only with exactly these bytes.
-    """
-    wanted = {TAG + "fingerprint": fingerprint} | ({TAG + "sha256": sha256} if sha256 else {})
-    found = mlflow.versions(dataset, wanted)
-    return found[-1] if found else None
+def _upload(
+    mlflow: Tracking, run: Run, info: ModelInfo, files: Mapping[str, bytes], example: list[dict[str, Any]]
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="boostline-mlflow-") as scratch:
+        folder = Path(scratch)
+        write_mlmodel(folder / "model", Transform.loads(files[TRANSFORM]), files, example)
+        (folder / "importance.json").write_text(json.dumps(info.importance, indent=1), encoding="utf-8")
+        mlflow.upload(run, folder)
 
 
 def point_to(settings: Settings, dataset: str, version: str, attempt: str) -> None:

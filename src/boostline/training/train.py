@@ -16,7 +16,7 @@ from boostline.dataset import Dataset
 from boostline.lake import paths
 from boostline.lake.features import Split, split_keys, transform_key
 from boostline.lake.job import Target
-from boostline.lake.manifest import FileEntry, Manifest, Ref, read_ref
+from boostline.lake.manifest import Manifest, Ref, put_files, read_ref
 from boostline.lake.manifest import publish as publish_manifest
 from boostline.lake.store import Store
 from boostline.metrics import Metrics, choose_threshold, evaluate
@@ -96,7 +96,7 @@ def train_model(
         TRANSFORM: store.get(transform_key(source))[0],
     }
     folder = paths.attempt_folder("model", dataset.name, attempt)
-    etags = store.put_many((folder + name, body) for name, body in files.items())
+    written = put_files(store, folder, files)
     example = raw_sample(store, source, list(needed_columns(dataset)))
     uses = zip(("training", "validation", "testing"), _SPLITS, strict=True)
     inputs = {use: _input(store, source, split, trained.rows[split]) for use, split in uses}
@@ -105,10 +105,7 @@ def train_model(
         "model",
         dataset.name,
         attempt,
-        files=[
-            FileEntry(key=folder + name, size=len(body), etag=etag)
-            for (name, body), etag in zip(files.items(), etags, strict=True)
-        ],
+        files=written,
         rows=trained.rows,
         columns=info.features,
         row_hash=info.sha256,
