@@ -23,6 +23,8 @@ from boostline.lake import paths
 from boostline.lake.manifest import Manifest, Ref, attempt_files, publish, read_ref
 from boostline.lake.plan import plan_stage
 from boostline.lake.store import Store
+from boostline.local.layout import load_stack_env
+from boostline.local.places import stack_home
 from boostline.settings import Settings
 from boostline.training.train import train_model
 from boostline.transform import RawColumn, Transform
@@ -38,6 +40,7 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=30)
     parser.add_argument("--train", nargs=2, metavar=("REF", "LIMIT"), help=argparse.SUPPRESS)
     args = parser.parse_args()
+    load_stack_env(stack_home())
     dataset = wide_dataset(args.columns)
     if args.train:
         train(dataset, Ref.model_validate_json(args.train[0]), int(args.train[1]))
