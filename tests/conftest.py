@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from copy import copy
 from secrets import token_hex
 from typing import Any
 
@@ -59,10 +60,17 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
+@pytest.fixture(scope="session")
+def first_store(s3: Stack) -> Store:
+    return Store(Settings(lake=f"s3://{BUCKET}/first", s3_endpoint=s3.s3_endpoint))
+
+
 @pytest.fixture
-def store(s3: Stack) -> Store:
-    """A fresh lake."""
-    return Store(Settings(lake=f"s3://{BUCKET}/{token_hex(6)}", s3_endpoint=s3.s3_endpoint))
+def store(first_store: Store) -> Store:
+    """A fresh lake; its clients are everybody's, since making them takes longer than many a test."""
+    fresh = copy(first_store)
+    fresh.settings = first_store.settings.model_copy(update={"lake": f"s3://{BUCKET}/{token_hex(6)}"})
+    return fresh
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,10 @@ import boto3
 from botocore.exceptions import ClientError
 
 from boostline.dataset import dataset_path, load_dataset
+from boostline.lake.arrow import read_parquet
 from boostline.lake.manifest import read_current
 from boostline.lake.raw import land
+from boostline.lake.read import published as read_published
 from boostline.lake.store import Store
 from boostline.settings import Settings
 
@@ -54,6 +56,18 @@ def batches(dataset: str) -> list[dict[str, Any]]:
     keys = [item.key for item in STORE.list(f"predictions/{dataset}/stream=") if item.key.endswith("/current.json")]
     found = [json.loads(STORE.get(key)[0]) for key in keys]
     return [{"rows": item["rows"]["rows"], "version": item["details"]["version"]} for item in found]
+
+
+def streamed(dataset: str, day: str, version: str) -> dict[str, Any]:
+    """Rows of a date's batch predictions and of the stream's, and the columns in which they differ."""
+    keys = [item.key for item in STORE.list(f"predictions/{dataset}/stream=") if item.key.endswith("/current.json")]
+    files = [entry["key"] for key in keys for entry in json.loads(STORE.get(key)[0])["files"]]
+    batch = read_published("predictions", dataset, day, version=version, store=STORE).to_arrow()
+    stream = read_parquet(STORE, [key for key in files if key.endswith(".parquet")]).select(batch.column_names)
+    order = [(name, "ascending") for name in load_dataset(dataset_path(SETTINGS.datasets, dataset)).id]
+    rows, others = (table.sort_by(order).to_pylist() for table in (batch, stream))
+    differ = {name for row, other in zip(rows, others, strict=False) for name in row if row[name] != other[name]}
+    return {"batch": len(rows), "stream": len(others), "differ": sorted(differ)}
 
 
 def committers(dataset: str) -> list[str]:
@@ -113,6 +127,7 @@ VERBS = {
     "put": put,
     "published": published,
     "batches": batches,
+    "streamed": streamed,
     "committers": committers,
     "uploads": uploads,
     "rights": rights,

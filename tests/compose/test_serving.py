@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.compose.conftest import Cluster, check_hardened, secrets
+from tests.compose.conftest import MARCH, Cluster, check_hardened, run, secrets
 from tests.e2e.conftest import wait_for
 
 
@@ -72,12 +72,19 @@ def test_serving_reads_and_no_more(cluster: Cluster, replicas: list[httpx.Client
     assert set(published) == {"airflow-api", "mlflow", "serving", "prometheus"}
 
 
-def test_a_stream_scores_what_lands(cluster: Cluster, flights: str) -> None:
+def test_a_stream_scores_a_day_of_flights_as_the_batch_does(cluster: Cluster, flights: str) -> None:
     cluster.compose("--profile", "stream", "up", "--detach", "stream")
     try:
         (batch,) = wait_for("the first batch", lambda: cluster.inside("batches", "nyc_flights"), 180)
         assert batch["version"] == "1"
-        assert 500 < batch["rows"] < 1200  # flights of one day
         check_hardened(cluster)
+        run(cluster, "nyc_flights_score", MARCH)
+        rows = batch["rows"]
+        assert rows > 500
+        assert cluster.inside("streamed", "nyc_flights", str(MARCH), "1") == {
+            "batch": rows,
+            "stream": rows,
+            "differ": [],
+        }
     finally:
         cluster.compose("--profile", "stream", "rm", "--stop", "--force", "--volumes", "stream")

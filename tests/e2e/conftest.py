@@ -173,7 +173,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     for name, changes in DATASETS.items():
         (datasets / f"{name}.yaml").write_text(meters_file(name, **changes))
     with (
-        mock.patch.dict(os.environ, {"BOOSTLINE_RETRY_SECONDS": "1"}),
+        mock.patch.dict(os.environ, {"BOOSTLINE_RETRIES": "1", "BOOSTLINE_RETRY_SECONDS": "1"}),
         running_stack(home=home, ports=free_ports(), datasets=datasets) as stack,
     ):
         env = {**os.environ, **stack.env, "COLUMNS": "160"}

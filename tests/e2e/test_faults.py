@@ -81,6 +81,7 @@ def test_a_killed_driver_and_a_killed_training_are_retried_and_publish_once(worl
     wait_for("an executor", lambda: executors(world))
     wait_for("files of the attempt, or its end", lambda: written(folder, "/readings/") or not executors(world))
     drivers = [item for item in spark_processes(world, big) if "jobs/ingest.py" in " ".join(item.cmdline())]
+    assert drivers, "ingest ended before its driver could be killed"
     for driver in drivers:
         driver.kill()
     # The model lies in the lake, MLflow is being told, and no manifest names it yet.
@@ -97,7 +98,7 @@ def test_a_killed_driver_and_a_killed_training_are_retried_and_publish_once(worl
     assert manifest.rows["rows"] == COPIES * 288
     published = [name for name in attempts if any(world.store.list(f"{folder}{name}/result.json"))]
     assert published == [manifest.attempt]
-    assert task("train")["try_number"] == 2
+    assert (task("ingest")["try_number"], task("train")["try_number"]) == (2, 2)
     model, _ = read_current(world.store, "model", big, None, DAY.isoformat())
     tries = {key.removeprefix(models).split("/")[0] for key in written(models, "/model.")}
     assert len(tries) == 2 and model.attempt in tries

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from boostline.cli.notebook import notebook_env
 from boostline.errors import FailError
 from boostline.lake.arrow import read_parquet
 from boostline.lake.features import test_raw_keys as raw_keys
@@ -122,7 +123,8 @@ def test_documented_python_runs(world: World, first: dict[str, object], block: s
     code = (
         block.replace("nyc_flights", "meters").replace('"flights"', '"readings"').replace("2013-03-31", DAY.isoformat())
     )
-    env = world.env | {"MLFLOW_TRACKING_URI": world.stack.mlflow_uri}
+    # What needs a Spark session says that it is for a notebook.
+    env = notebook_env(world.stack) if "notebook_session" in block else world.env
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "prediction" in done.stdout, done.stderr
 
