@@ -20,7 +20,7 @@ setup: $(STAMP) ## Set up everything: environment, Java, S3 jars, class-data arc
 run: $(STAMP) ## Train on 90 days of real flights through Airflow, from nothing to a comparison table
 	@$(BIN)/python -m boostline.local demo
 
-test: setup ## Pass all tests
+test: setup ## Pass all tests but those of test-long, fuzz and test-compose
 	$(BIN)/python -m pytest tests/unit tests/dags tests/plugins tests/serving -n 2 --dist loadfile
 	$(BIN)/python -m pytest tests/spark -n 2 --dist worksteal
 	$(BIN)/python -m pytest tests/e2e
@@ -57,7 +57,7 @@ docker/minio/minio: GO_MODULE := github.com/minio/minio@v0.0.0-20260212201848-7a
 docker/minio/mc: GO_MODULE := github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9
 docker/minio/minio docker/minio/mc:
 	@command -v go >/dev/null || { echo "error: MinIO is built from source, and there is no Go. Install Go 1.24 or newer"; exit 1; }
-	GOBIN=$(CURDIR)/docker/minio CGO_ENABLED=0 go install $(GO_MODULE)
+	GOBIN="$(CURDIR)/docker/minio" CGO_ENABLED=0 go install $(GO_MODULE)
 
 compose-down: ## Stop the compose stack; its data stays in named volumes
 	@docker compose --profile '*' rm --force --stop --volumes && docker compose --profile '*' down --remove-orphans
@@ -69,7 +69,7 @@ compose-clean: ## Stop the compose stack and remove its data, after asking
 screenshots: $(STAMP) ## Pictures of the pages into docs/images, from the stack that is up
 	$(BIN)/python docs/screenshots.py
 
-test-long: setup ## Approvals by a person and the notebooks, on a stack of their own; minutes
+test-long: setup ## Approvals by a person, the backfill form and the notebooks, on a stack of their own; minutes
 	$(BIN)/python -m pytest tests/e2e -m long
 
 fuzz: $(STAMP) ## Send 10,000 hostile bodies to the REST service
@@ -103,6 +103,6 @@ $(STAMP): requirements-dev.txt pyproject.toml
 	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv .venv
 	@echo "Installing the Python packages of requirements-dev.txt (1.9 GB)"
 	@$(BIN)/uv --version 2>/dev/null | grep -q '^$(subst ==, ,$(UV)) ' || $(BIN)/python -m pip install -q $(UV)
-	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install -q --no-deps --require-hashes -r requirements-dev.txt
-	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install -q --no-deps --no-build-isolation -e .
+	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv pip install -q --no-deps --require-hashes -r requirements-dev.txt
+	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv pip install -q --no-deps --no-build-isolation -e .
 	@touch $(STAMP)

@@ -4,6 +4,8 @@
 **Out:** fewer objects. An attempt goes when it is older than `BOOSTLINE_KEEP_DAYS` (14 where not set), no published
 manifest and no model version names it, and no partition that it wrote was published anew within those days.
 
+**Unpause it** once: like the DAGs that train and score it is created paused, and until then nothing is ever removed.
+
 **When it fails:** nothing is lost; clear the task. What it removed stands in its log.
 """
 

@@ -5,7 +5,7 @@ champion where none is named.
 **Out:** `predictions/DATASET/version=V/date=D` in the lake: for each row its id, the data date, the version and the
 prediction.
 
-**Start it** by training or ingesting: each clean day that `DATASET_train` publishes starts a run, once this DAG is
+**Start it** by training: the ingest of each `DATASET_train` run starts a run here for its data date, once this DAG is
 unpaused. Or by *Trigger* with the data date in the form, or with `boostline score DATASET --date YYYY-MM-DD`.
 A DAG that listens to partitions cannot be backfilled: `boostline score DATASET --from A --to B` starts the runs itself.
 
