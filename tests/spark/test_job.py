@@ -202,6 +202,8 @@ MEANINGS: list[tuple[str, type[BoostlineError], str]] = [
     ("java.lang.OutOfMemoryError: Java heap space", SparkLost, "ran out of memory"),
     ("org.apache.hadoop.fs.s3a.AWSClientIOException: getFileStatus on s3a://lake/k: Connect refused", StoreUnavailable,
      "S3 failed while Spark worked with it (s3://lake/k)"),
+    ("org.apache.hadoop.fs.s3a.AWSServiceThrottledException: PUT on s3a://lake/k: SlowDown", StoreUnavailable,
+     "S3 failed while Spark worked with it (s3://lake/k)"),
     ("java.nio.file.AccessDeniedException: s3a://lake/k: Forbidden", StoreUnsuitable, "S3 refuses Spark's keys"),
     ("UnknownStoreException: `s3a://nowhere/': Bucket does not exist", StoreUnsuitable, "no such bucket"),
 ]  # fmt: skip

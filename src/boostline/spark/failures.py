@@ -91,7 +91,8 @@ _MEANINGS: tuple[tuple[str, type[BoostlineError], str, str], ...] = (
     ),
     (
         r"AWSClientIOException|ConnectException|SdkClientException|ApiCallTimeout|AWSServiceIOException|"
-        r"AWSStatus500Exception|UnknownHostException|HttpHostConnectException|NoHttpResponseException",
+        r"AWSStatus500Exception|AWSServiceThrottledException|AWSNoResponseException|UnknownHostException|HttpHostConnectException|"
+        r"NoHttpResponseException|SocketTimeoutException|SSLException",
         StoreUnavailable,
         "S3 failed while Spark worked with it ({file})",
         "Try again when it is up",
