@@ -62,7 +62,10 @@ def test_document_predicts_what_the_model_does(kind):
 def test_predictions_do_not_depend_on_the_machines_language():
     code = "from test_export import *; test_sums_are_exact_to_the_last_bit()"
     turkish = {"JAVA_TOOL_OPTIONS": "-Duser.language=tr -Duser.country=TR", "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", code], env=os.environ | turkish, check=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | turkish, check=True, timeout=300, capture_output=True, text=True
+    )
+    assert "Picked up JAVA_TOOL_OPTIONS: -Duser.language=tr" in done.stderr
 
 
 def test_sums_are_exact_to_the_last_bit():
