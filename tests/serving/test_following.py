@@ -252,3 +252,25 @@ def test_a_registry_that_refuses_the_login_is_no_registry_that_answers(world, tm
             assert "401" in health.json()["registry"] or "password" in health.json()["registry"], health.json()
             assert server.metric("boostline_registry_up") == 0
         registry.shutdown()
+
+
+def test_a_model_that_the_login_may_not_see_leaves_the_others_followed(world, mlflow_uri, tmp_path):
+    class Guarded(Refuses):
+        """MLflow for a reader: of a model that was never registered it says that it is forbidden."""
+
+        def do_GET(self):
+            answer = None if "name=later" in self.path else httpx.get(mlflow_uri + self.path)
+            self.send_response(answer.status_code if answer else 403)
+            self.send_header("Content-Length", str(len(answer.content) if answer else 0))
+            self.end_headers()
+            self.wfile.write(answer.content if answer else b"")
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as registry:
+        threading.Thread(target=registry.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{registry.server_port}"
+        with serving(world, tmp_path, datasets=("binary", "later"), ready=False, MLFLOW_URI=uri) as server:
+            assert server.predict("binary", raw_rows("binary", 1)).status_code == 200
+            health = server.client.get("/health/ready").json()
+            assert (health["registry"], list(health["problems"])) == ("ok", ["later@champion"])
+            assert "refuses this user (403)" in server.predict("later", raw_rows("binary", 1)).json()["error"]
+        registry.shutdown()

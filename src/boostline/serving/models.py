@@ -108,22 +108,27 @@ class Models:
     def refresh(self, mlflow: Tracking) -> None:
         """Make the picture that the registry asks for. What cannot be had stays as it was."""
         before = self.current
-        served, problems = dict(before.served), {}
+        served, problems, refused = dict(before.served), dict[str, str](), list[str]()
         datasets = tuple(path.stem for path in dataset_files(self._settings.datasets))
-        for dataset, alias in self._wanted(datasets):
+        wanted = self._wanted(datasets)
+        for dataset, alias in wanted:
             try:
                 self._bring_up(mlflow, served, dataset, alias)
-            except (RetryError, EnvironmentUnfit) as error:  # it does not answer, or refuses our login
+            except RetryError as error:
                 self._tell(before, datasets=datasets, served=served, registry=error.message)
                 return
             except BoostlineError as error:
                 problems[f"{dataset}@{alias}"] = error.message
+                refused += [error.message] if isinstance(error, EnvironmentUnfit) else []
             except Exception as error:  # whatever is wrong with one model, the others are followed
                 name, problem = f"{dataset}@{alias}", f"{type(error).__name__}: {error}"
                 if before.problems.get(name) != problem:  # once, not at every look
                     log.exception("%s: a fault that no check foresaw", name)
                 problems[name] = problem
         served = {key: item for key, item in served.items() if key[0] in datasets}
+        if refused and len(refused) == len(wanted):  # of a model that is not there, MLflow says that to a reader, too
+            self._tell(before, datasets=datasets, served=served, problems=problems, registry=refused[0])
+            return
         self._tell(before, datasets=datasets, served=served, problems=problems, registry="ok", asked=time.time())
 
     def _follow(self, mlflow: Tracking, stop: threading.Event) -> None:
