@@ -24,7 +24,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from boostline.lake.arrow import parquet_dataset
+from boostline.lake.arrow import ParquetDataset
 from boostline.lake.store import Store
 from boostline.local.layout import BUCKET, S3_KEYS, spark_env
 from boostline.local.ports import free_ports
@@ -80,7 +80,7 @@ def plain(cores: int, out: str) -> None:
     store = Store(Settings())
     model = stored_model(store)
     start, cpu = time.monotonic(), time.process_time()
-    rows = parquet_dataset(store, row_keys(store))
+    rows = ParquetDataset(store, row_keys(store))
     with tempfile.NamedTemporaryFile() as sink:
         with pq.ParquetWriter(sink, answer_schema()) as writer:
             for batch in rows.to_batches(batch_size=65_536):
@@ -132,7 +132,7 @@ def make(store: Store, rows: int, rounds: int) -> None:
         pq.write_table(pa.table(columns), sink)
         store.put(f"rows/part-{number}.parquet", sink.getvalue().to_pybytes())
     transform = make_transform()
-    sample = parquet_dataset(store, row_keys(store)[:1]).head(100_000)
+    sample = ParquetDataset(store, row_keys(store)[:1]).head(100_000)
     kinds = {name: "c" if name in TEXTS else "q" for name in transform.names}
     columns = Columns(list(kinds), list(kinds.values()))
     matrix = import_xgboost().DMatrix(

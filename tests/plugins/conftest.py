@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -42,8 +43,13 @@ features: {{categorical: [city], numeric: [size]}}
 baseline: {{kind: logistic}}
 gate: {{metric: log_loss}}
 """
-# Airflow's command line takes seconds for each of these.
-PEOPLE = """
+# One process for all, since each that imports Airflow takes seconds.
+PREPARE = """
+import sys
+from airflow.__main__ import main
+for command in ("db migrate", "dags reserialize"):
+    sys.argv = ["airflow", *command.split()]
+    main()
 from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
 with get_application_builder() as builder:
     manager = builder.sm
@@ -80,7 +86,8 @@ class Site:
 
 def put_reports(store: Store, dataset: str, runs: int) -> None:
     """Publish reports as the report task does, with a page and a run each."""
-    for index in range(runs):
+
+    def put(index: int) -> None:
         day = (date(2013, 1, 1) + timedelta(days=index)).isoformat()
         attempt = f"{day}-{dataset}"
         folder = paths.attempt_folder("report", dataset, attempt)
@@ -97,6 +104,9 @@ def put_reports(store: Store, dataset: str, runs: int) -> None:
             details={"passed": True, "promoted": index % 20 == 0, "summary": summary},
         )  # fmt: skip
         publish(store, manifest, None)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, range(runs)))
 
 
 def put_spark_events(home: Path, port: int, *datasets: str) -> dict[str, str]:
@@ -168,9 +178,9 @@ def site(s3: Stack, mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -
         "AIRFLOW__FAB__CONFIG_FILE": str(ROOT / "docker/airflow/webserver_config.py"),
     }
     airflow = str(Path(sys.executable).with_name("airflow"))
-    for command in ([airflow, "db", "migrate"], [airflow, "dags", "reserialize"], [sys.executable, "-c", PEOPLE]):
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    prepare = [sys.executable, "-c", PREPARE]
+    done = subprocess.run(prepare, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     command = [airflow, "api-server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     with (home / "log").open("wb") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)

@@ -16,6 +16,7 @@ import pyspark
 import pytest
 from pyspark.sql import SparkSession
 
+from boostline.lake.manifest import Manifest
 from boostline.lake.store import Store
 from boostline.local.jars import fetch_jars, jars_complete, read_lock
 from boostline.local.java import find_java
@@ -80,12 +81,27 @@ def kafka(s3: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def good(spark: SparkSession, s3: Stack) -> Lab:
-    """A lake with good rows, ingested; tests that only featurize share it."""
+def prepared(spark: SparkSession, s3: Stack) -> tuple[Lab, Manifest]:
+    """A lake with good rows, ingested, and the plain dataset's features."""
     lab = Lab(spark, Store(Settings(lake=f"s3://{BUCKET}/good", s3_endpoint=s3.s3_endpoint)))
     lab.land_all()
-    lab.ingest(dataset_of())
-    return lab
+    return lab, lab.features(dataset_of())
+
+
+@pytest.fixture
+def good(prepared: tuple[Lab, Manifest]) -> Lab:
+    """That lake itself, which tests share that only featurize."""
+    return prepared[0]
+
+
+@pytest.fixture
+def ready(lab: Lab, prepared: tuple[Lab, Manifest]) -> tuple[Lab, Manifest]:
+    """A copy of it for one test."""
+    source, features = prepared
+    kept = ("raw/", "clean/", f"features/meters/attempts/{features.attempt}/")
+    found = source.store.get_many(item.key for folder in kept for item in source.store.list(folder))
+    lab.store.put_many((key, body) for key, (body, _) in found.items())
+    return lab, features
 
 
 @pytest.fixture

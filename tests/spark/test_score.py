@@ -17,6 +17,7 @@ from boostline.lake.manifest import Manifest, Ref, read_ref
 from boostline.lake.paths import attempt_folder, version_folder
 from boostline.lake.plan import plan_ingest, plan_stage
 from boostline.scoring.model_file import UBJ, load_published
+from boostline.spark.failures import explain
 from boostline.spark.score import run_score
 from boostline.spark.scoring import share, with_predictions
 from tests.spark.lab import DAY, GOOD_ROWS, ODD_CLASSES, Lab, csv, dataset_of
@@ -71,10 +72,8 @@ def test_spark_answers_as_the_model_does(lab: Lab, task: str) -> None:
     assert len(set(found["prediction"].to_pylist())) > 1
 
 
-def test_scoring_twice_gives_the_same_rows_and_versions_do_not_mix(lab: Lab) -> None:
-    dataset = dataset_of()
-    lab.land_all()
-    features = lab.features(dataset)
+def test_scoring_twice_gives_the_same_rows_and_versions_do_not_mix(ready: tuple[Lab, Manifest]) -> None:
+    (lab, features), dataset = ready, dataset_of()
     first, second = put_model(lab, dataset, features), put_model(lab, dataset, features, rounds=9)
     request = score_request(lab, dataset, first)
     once = run(lab, request)
@@ -86,10 +85,9 @@ def test_scoring_twice_gives_the_same_rows_and_versions_do_not_mix(lab: Lab) -> 
     assert other.current_key.startswith("predictions/meters/version=4/")
 
 
-def test_a_model_that_was_changed_is_refused_before_any_row(lab: Lab) -> None:
-    dataset = dataset_of()
-    lab.land_all()
-    model = put_model(lab, dataset, lab.features(dataset))
+def test_a_model_that_was_changed_is_refused_before_any_row(ready: tuple[Lab, Manifest]) -> None:
+    (lab, features), dataset = ready, dataset_of()
+    model = put_model(lab, dataset, features)
     request = score_request(lab, dataset, model)
     key = attempt_folder("model", "meters", model.attempt) + UBJ
     lab.store.put(key, lab.store.get(key)[0] + b"x")
@@ -98,20 +96,18 @@ def test_a_model_that_was_changed_is_refused_before_any_row(lab: Lab) -> None:
     assert not [item for item in lab.store.list("predictions/") if item.key.endswith(".parquet")]
 
 
-def test_a_model_of_another_schema_is_named_with_its_columns(lab: Lab) -> None:
-    dataset = dataset_of()
-    lab.land_all()
-    model = put_model(lab, dataset, lab.features(dataset))
+def test_a_model_of_another_schema_is_named_with_its_columns(ready: tuple[Lab, Manifest]) -> None:
+    (lab, features), dataset = ready, dataset_of()
+    model = put_model(lab, dataset, features)
     lean = dataset_of({"tables.readings.columns.power": None, "features.numeric": ["area"]})
     lab.ingest(lean)
     with pytest.raises(DataInvalid, match="needs the column.s. power"):
         run_score(lab.spark, lab.store, score_request(lab, lean, model))
 
 
-def test_a_model_that_learnt_from_otherwise_clean_rows_is_refused(lab: Lab) -> None:
-    dataset = dataset_of()
-    lab.land_all()
-    model = put_model(lab, dataset, lab.features(dataset))
+def test_a_model_that_learnt_from_otherwise_clean_rows_is_refused(ready: tuple[Lab, Manifest]) -> None:
+    (lab, features), dataset = ready, dataset_of()
+    model = put_model(lab, dataset, features)
     lower = {"tables.readings.columns.state": {"type": "string", "allowed": ["on", "off"], "clean": ["trim", "lower"]}}
     changes: list[tuple[dict[str, Any], str]] = [
         (lower, r"model version 3 of meters learnt from column state as string, clean: \[\]; the dataset file of today "
@@ -139,14 +135,11 @@ def test_a_changed_column_that_the_model_does_not_read_is_fine(lab: Lab) -> None
     assert run(lab, score_request(lab, other, model)).rows == {"rows": 12}
 
 
-def test_an_error_in_an_executor_is_ours_again(lab: Lab) -> None:
-    dataset = dataset_of()
-    lab.land_all()
-    loaded = load_published(lab.store, read_ref(lab.store, put_model(lab, dataset, lab.features(dataset))))
+def test_an_error_in_an_executor_is_ours_again(ready: tuple[Lab, Manifest]) -> None:
+    (lab, features), dataset = ready, dataset_of()
+    loaded = load_published(lab.store, read_ref(lab.store, put_model(lab, dataset, features)))
     raw = raw_rows(lab, dataset).drop_columns(["power"]).append_column("power", pa.array(["many"] * 12))
     frame = lab.spark.createDataFrame(raw.to_pandas())
-    from boostline.spark.failures import explain
-
     with pytest.raises(Exception, match="power") as caught:
         with_predictions(frame, share(lab.spark, loaded, "1"), ["id"]).collect()
     error = explain(caught.value)

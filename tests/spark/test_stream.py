@@ -10,7 +10,7 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -22,7 +22,7 @@ from boostline.dataset import Dataset
 from boostline.errors import DataInvalid, DataMissing, ServiceUnavailable, SparkLost
 from boostline.lake import paths
 from boostline.lake.arrow import read_parquet
-from boostline.lake.manifest import Manifest, read_ref
+from boostline.lake.manifest import Manifest, Ref, read_ref
 from boostline.local.layout import Stack, spark_env
 from boostline.settings import Settings
 from boostline.spark.failures import explain
@@ -57,81 +57,90 @@ def drain(lab: Lab, settings: Settings, dataset: Dataset) -> None:
 
 @pytest.fixture
 def dataset(request: pytest.FixtureRequest) -> Dataset:
-    """A dataset with a model name of the test's own in the one registry."""
-    name = request.function.__name__.removeprefix("test_")[:40]
-    return dataset_of({"name": name, "stream": {"max_files": 1}, **getattr(request, "param", {})})
+    return dataset_of({"stream": {"max_files": 1}, **getattr(request, "param", {})})
+
+
+class World(NamedTuple):
+    """A lake with a day landed and ingested, and its features' champion."""
+
+    lab: Lab
+    features: Manifest
+    model: Ref
+    version: str
 
 
 @pytest.fixture
-def ready(lab: Lab, settings: Settings, dataset: Dataset) -> Lab:
-    """A lake with a day, a trained champion, and the first day's rows landed."""
-    lab.name = dataset.name
-    lab.land_all()
-    model = put_model(lab, dataset, lab.features(dataset))
-    assert make_champion(settings, model) == "1"
-    lab.refs["champion"] = model
-    return lab
+def world(ready: tuple[Lab, Manifest], settings: Settings, dataset: Dataset) -> World:
+    lab, features = ready
+    if dataset.task != "regression":
+        features = lab.featurize(dataset)
+    model = put_model(lab, dataset, features)
+    return World(lab, features, model, make_champion(settings, model))
 
 
-def test_a_stream_answers_row_by_row_as_the_batch_job_does(ready: Lab, settings: Settings, dataset: Dataset) -> None:
+def test_a_stream_answers_row_by_row_as_the_batch_job_does(world: World, settings: Settings, dataset: Dataset) -> None:
     batch = read_ref(
-        ready.store, run_score(ready.spark, ready.store, score_request(ready, dataset, ready.refs["champion"], "1"))[0]
+        world.lab.store,
+        run_score(world.lab.spark, world.lab.store, score_request(world.lab, dataset, world.model, world.version))[0],
     )
-    drain(ready, settings, dataset)
-    (manifest,) = published(ready, dataset)
-    assert manifest.partition == "batch=000000000" and manifest.details["version"] == "1"
-    assert scored(ready, [manifest]) == sorted(ready.rows(batch).to_pylist(), key=lambda row: row["id"])
+    drain(world.lab, settings, dataset)
+    (manifest,) = published(world.lab, dataset)
+    assert manifest.partition == "batch=000000000" and manifest.details["version"] == world.version
+    assert scored(world.lab, [manifest]) == sorted(world.lab.rows(batch).to_pylist(), key=lambda row: row["id"])
     assert manifest.row_hash == batch.row_hash
     # A file that lands later is a batch of its own, and nothing is scored twice.
-    ready.land(csv(["50,a,1,on,2024-03-11T01:00:00Z,"]), day=NEXT)
-    drain(ready, settings, dataset)
-    drain(ready, settings, dataset)
-    first, second = published(ready, dataset)
+    world.lab.land(csv(["50,a,1,on,2024-03-11T01:00:00Z,"]), day=NEXT)
+    drain(world.lab, settings, dataset)
+    drain(world.lab, settings, dataset)
+    first, second = published(world.lab, dataset)
     assert first == manifest
-    assert [(row["id"], str(row["data_date"])) for row in scored(ready, [second])] == [(50, NEXT)]
+    assert [(row["id"], str(row["data_date"])) for row in scored(world.lab, [second])] == [(50, NEXT)]
 
 
-def test_bad_rows_and_bad_files_do_not_stop_it(ready: Lab, settings: Settings, dataset: Dataset) -> None:
-    ready.land(csv(["60,a,-5,on,,", "61,b,1,maybe,,", "62,c,2,off,,", "ragged"]), day=NEXT, name="a.csv")
-    broken = ready.land("not,the,header\n1,2,3\n", day=NEXT, name="b.csv")
-    drain(ready, settings, dataset)
-    batches = published(ready, dataset)
+def test_bad_rows_and_bad_files_do_not_stop_it(world: World, settings: Settings, dataset: Dataset) -> None:
+    world.lab.land(csv(["60,a,-5,on,,", "61,b,1,maybe,,", "62,c,2,off,,", "ragged"]), day=NEXT, name="a.csv")
+    broken = world.lab.land("not,the,header\n1,2,3\n", day=NEXT, name="b.csv")
+    drain(world.lab, settings, dataset)
+    batches = published(world.lab, dataset)
     assert [item.rows["rows"] for item in batches] == [12, 1, 0]
     assert [item.rows["quarantined"] for item in batches] == [0, 3, 0]
     assert list(batches[2].details["refused"]) == [broken]
     assert "has no header, or a wrong one" in batches[2].details["refused"][broken]
-    keys = [item.key for item in ready.store.list(f"quarantine/{dataset.name}/") if item.key.endswith(".parquet")]
+    keys = [item.key for item in world.lab.store.list(f"quarantine/{dataset.name}/") if item.key.endswith(".parquet")]
     told = {
         row["id"]: row["reasons"]
-        for row in read_parquet(ready.store, [key for key in keys if "stream-" in key]).to_pylist()
+        for row in read_parquet(world.lab.store, [key for key in keys if "stream-" in key]).to_pylist()
     }
     assert told["60"] == ["power: '-5' is below 0"] and "none of on, off" in told["61"][0]
     # Of the next batch one file can be read but to its middle.
-    ready.land(csv(["63,c,2,off,,"]), day=NEXT, name="c.csv")
-    broken = ready.land(truncated_gzip(), day=NEXT, name="c.csv.gz")
-    drain(ready, settings, dataset.model_copy(update={"stream": dataset.stream.model_copy(update={"max_files": 2})}))
-    last = published(ready, dataset)[3]
-    assert [row["id"] for row in scored(ready, [last])] == [63] and list(last.details["refused"]) == [broken]
+    world.lab.land(csv(["63,c,2,off,,"]), day=NEXT, name="c.csv")
+    broken = world.lab.land(truncated_gzip(), day=NEXT, name="c.csv.gz")
+    drain(
+        world.lab, settings, dataset.model_copy(update={"stream": dataset.stream.model_copy(update={"max_files": 2})})
+    )
+    last = published(world.lab, dataset)[3]
+    assert [row["id"] for row in scored(world.lab, [last])] == [63] and list(last.details["refused"]) == [broken]
     assert "c.csv.gz is truncated or corrupt" in last.details["refused"][broken]
 
 
-def test_the_model_is_followed_between_batches(ready: Lab, settings: Settings, dataset: Dataset) -> None:
-    drain(ready, settings, dataset)
-    features = ready.featurize(dataset)
-    assert make_champion(settings, put_model(ready, dataset, features, rounds=9)) == "2"
-    ready.land(csv(["50,a,1,on,2024-03-11T01:00:00Z,"]), day=NEXT)
-    drain(ready, settings, dataset)
-    assert [item.details["version"] for item in published(ready, dataset)] == ["1", "2"]
+def test_the_model_is_followed_between_batches(world: World, settings: Settings, dataset: Dataset) -> None:
+    drain(world.lab, settings, dataset)
+    version = make_champion(settings, put_model(world.lab, dataset, world.features, rounds=9))
+    assert version != world.version
+    world.lab.land(csv(["50,a,1,on,2024-03-11T01:00:00Z,"]), day=NEXT)
+    drain(world.lab, settings, dataset)
+    assert [item.details["version"] for item in published(world.lab, dataset)] == [world.version, version]
 
 
-def test_a_day_before_since_is_left_alone(ready: Lab, settings: Settings, dataset: Dataset) -> None:
+def test_a_day_before_since_is_left_alone(world: World, settings: Settings, dataset: Dataset) -> None:
     late = dataset.model_copy(update={"stream": dataset.stream.model_copy(update={"since": date.fromisoformat(NEXT)})})
-    ready.land(csv(["50,a,1,on,2024-03-11T01:00:00Z,"]), day=NEXT)
-    drain(ready, settings, late)
-    assert [row["id"] for row in scored(ready, published(ready, dataset))] == [50]
+    world.lab.land(csv(["50,a,1,on,2024-03-11T01:00:00Z,"]), day=NEXT)
+    drain(world.lab, settings, late)
+    assert [row["id"] for row in scored(world.lab, published(world.lab, dataset))] == [50]
 
 
-def test_what_is_missing_is_named(lab: Lab, settings: Settings, dataset: Dataset) -> None:
+def test_what_is_missing_is_named(lab: Lab, settings: Settings) -> None:
+    dataset = dataset_of({"name": "nobody", "stream": {}})
     lab.name = dataset.name
     with pytest.raises(DataMissing, match="there is no raw file below"):
         drain(lab, settings, dataset)
@@ -142,52 +151,53 @@ def test_what_is_missing_is_named(lab: Lab, settings: Settings, dataset: Dataset
 
 
 def test_a_crash_between_publishing_and_committing_publishes_nothing_twice(
-    ready: Lab, settings: Settings, dataset: Dataset
+    world: World, settings: Settings, dataset: Dataset
 ) -> None:
-    drain(ready, settings, dataset)
-    before = published(ready, dataset)
-    forget_last_commit(ready, dataset)
-    drain(ready, settings, dataset)
-    assert published(ready, dataset) == before
+    drain(world.lab, settings, dataset)
+    before = published(world.lab, dataset)
+    forget_last_commit(world.lab, dataset)
+    drain(world.lab, settings, dataset)
+    assert published(world.lab, dataset) == before
 
 
 @pytest.mark.parametrize("dataset", [ODD_CLASSES], indirect=True, ids=["odd class names"])
-def test_messages_are_scored_and_answered(ready: Lab, settings: Settings, dataset: Dataset, kafka: str) -> None:
+def test_messages_are_scored_and_answered(world: World, settings: Settings, dataset: Dataset, kafka: str) -> None:
     rows, answers = f"{dataset.name}_rows", f"{dataset.name}_answers"
     stream = dataset.stream.model_copy(update={"source": "kafka", "topic": rows, "answers": answers})
     dataset = dataset.model_copy(update={"stream": stream})
     settings = settings.model_copy(update={"kafka": kafka})
     batch = read_ref(
-        ready.store, run_score(ready.spark, ready.store, score_request(ready, dataset, ready.refs["champion"], "1"))[0]
+        world.lab.store,
+        run_score(world.lab.spark, world.lab.store, score_request(world.lab, dataset, world.model, world.version))[0],
     )
-    expected = {row["id"]: row["prediction"] for row in ready.rows(batch).to_pylist()}
+    expected = {row["id"]: row["prediction"] for row in world.lab.rows(batch).to_pylist()}
     names = HEADER.split(",")
     sent = [
         json.dumps({name: value or None for name, value in zip(names, row.split(","), strict=True)})
         for row in GOOD_ROWS
     ]
     broken = ["{", json.dumps({"id": 70, "power": "much"})]
-    frame = ready.spark.createDataFrame([(text,) for text in [*sent, *broken, sent[0]]], "value string").coalesce(1)
+    frame = world.lab.spark.createDataFrame([(text,) for text in [*sent, *broken, sent[0]]], "value string").coalesce(1)
     frame.write.format("kafka").option("kafka.bootstrap.servers", kafka).option("topic", rows).save()
-    drain(ready, settings, dataset)
-    (manifest,) = published(ready, dataset)
+    drain(world.lab, settings, dataset)
+    (manifest,) = published(world.lab, dataset)
     assert manifest.inputs == {f"{rows}/0": "0-14"}
     assert manifest.rows == {"rows": 12, "quarantined": 2, "duplicates": 1}
-    assert {row["id"]: row["prediction"] for row in scored(ready, [manifest])} == expected
-    forget_last_commit(ready, dataset)
+    assert {row["id"]: row["prediction"] for row in scored(world.lab, [manifest])} == expected
+    forget_last_commit(world.lab, dataset)
     with pytest.raises(Exception, match="Option.get") as caught:  # SPARK-57438
-        drain(ready, settings, dataset)
+        drain(world.lab, settings, dataset)
     assert isinstance(explain(caught.value), SparkLost)
-    drain(ready, settings, dataset)
-    assert published(ready, dataset) == [manifest]
+    drain(world.lab, settings, dataset)
+    assert published(world.lab, dataset) == [manifest]
     # The batch was sent twice, which its key and its batch tell.
-    reader = ready.spark.read.format("kafka").option("kafka.bootstrap.servers", kafka).option("subscribe", answers)
+    reader = world.lab.spark.read.format("kafka").option("kafka.bootstrap.servers", kafka).option("subscribe", answers)
     found = [(row["key"].decode(), json.loads(row["value"])) for row in reader.load().collect()]
     assert len(found) == 24
     once = {(key, value["batch"]): value for key, value in found}
     assert {value["id"]: value["prediction"] for value in once.values()} == pytest.approx(expected)
     assert {(key, value["model_version"]) for (key, _), value in once.items()} == {
-        (f'{{"id":{number}}}', "1") for number in expected
+        (f'{{"id":{number}}}', world.version) for number in expected
     }
 
 
@@ -203,15 +213,15 @@ def test_ids_that_differ_by_microseconds_have_keys_of_their_own(spark: SparkSess
 
 
 def test_a_champion_that_learnt_from_otherwise_clean_rows_is_refused(
-    ready: Lab, settings: Settings, dataset: Dataset
+    world: World, settings: Settings, dataset: Dataset
 ) -> None:
     rules = {"type": "string", "allowed": ["on", "off"], "clean": ["lower"]}
-    other = dataset_of({"name": dataset.name, "tables.readings.columns.state": rules})
+    other = dataset_of({"tables.readings.columns.state": rules})
     with pytest.raises(Exception, match="column state") as caught:
-        drain(ready, settings, other)
+        drain(world.lab, settings, other)
     error = explain(caught.value)
     assert isinstance(error, DataInvalid) and "learnt from column state as string, clean: []" in error.message
-    assert published(ready, dataset) == []
+    assert published(world.lab, dataset) == []
 
 
 def forget_last_commit(lab: Lab, dataset: Dataset) -> None:
@@ -222,11 +232,11 @@ def forget_last_commit(lab: Lab, dataset: Dataset) -> None:
 
 @pytest.mark.slow
 def test_a_killed_stream_goes_on_and_publishes_each_row_once(
-    ready: Lab, settings: Settings, dataset: Dataset, s3: Stack, tmp_path: Path
+    world: World, settings: Settings, dataset: Dataset, s3: Stack, tmp_path: Path
 ) -> None:
     for number in range(6):
         rows = [f"{100 * (number + 1) + row},a,1,on,2024-03-11T01:00:00Z," for row in range(20)]
-        ready.land(csv(rows), day=NEXT, name=f"{number}.csv")
+        world.lab.land(csv(rows), day=NEXT, name=f"{number}.csv")
     body = dataset.model_dump(mode="json", by_alias=True, exclude_unset=True)
     (tmp_path / f"{dataset.name}.yaml").write_text(yaml.safe_dump(body))
     env = {
@@ -240,19 +250,19 @@ def test_a_killed_stream_goes_on_and_publishes_each_row_once(
     with (tmp_path / "log").open("w") as log:
         killed = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         deadline = time.monotonic() + 180
-        while len(published(ready, dataset)) < 2:
+        while len(published(world.lab, dataset)) < 2:
             assert killed.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[-3000:]
             time.sleep(0.05)
         for process in [*psutil.Process(killed.pid).children(recursive=True), psutil.Process(killed.pid)]:
             process.send_signal(signal.SIGKILL)
         killed.wait(20)
-    done = published(ready, dataset)
+    done = published(world.lab, dataset)
     assert len(done) < 7
     again = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert again.returncode == 0, again.stderr[-3000:]
-    batches = published(ready, dataset)
+    batches = published(world.lab, dataset)
     assert batches[: len(done)] == done
     assert [item.partition for item in batches] == [f"batch={number:09d}" for number in range(7)]
-    ids = [row["id"] for row in scored(ready, batches)]
+    ids = [row["id"] for row in scored(world.lab, batches)]
     assert ids == sorted([*range(1, 13), *(100 * (n + 1) + row for n in range(6) for row in range(20))])
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in again.stdout + again.stderr

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from boostline.dataset import parse_dataset
 from boostline.dataset.pattern import check_pattern, portable_pattern
-from boostline.dataset.sections import Column
+from boostline.dataset.tables import Column
 from boostline.spark.contract import SPARK_TYPES, clean_text
 from boostline.spark.feature_fit import fit, flat_rows
 from boostline.spark.feature_rows import with_features

@@ -13,7 +13,7 @@ import pytest
 from tests.model_lab import parquet
 
 from boostline.errors import StoreUnavailable, StoreUnsuitable, Superseded
-from boostline.lake.arrow import ParquetDataset, parquet_dataset, read_parquet
+from boostline.lake.arrow import ParquetDataset, read_parquet
 from boostline.lake.store import Store
 
 ROWS = parquet(pa.table({"id": np.random.default_rng(0).integers(0, 1000, 200_000)}))
@@ -89,7 +89,7 @@ def test_a_dead_store_is_a_retry_and_names_the_file(store: Store, keys: list[str
 def test_a_store_that_goes_away_between_two_reads_is_a_retry(
     store: Store, keys: list[str], relay: Relay, read: Callable[[ParquetDataset], Any]
 ) -> None:
-    rows = parquet_dataset(Store(store.settings.model_copy(update={"s3_endpoint": relay.endpoint})), keys)
+    rows = ParquetDataset(Store(store.settings.model_copy(update={"s3_endpoint": relay.endpoint})), keys)
     relay.cut()
     with pytest.raises(StoreUnavailable, match=r"failed on s3://.*/a1/: "):
         read(rows)
@@ -99,12 +99,12 @@ def test_a_store_that_goes_away_between_two_reads_is_a_retry(
 def test_a_file_that_is_gone_says_which_tasks_to_clear(
     store: Store, keys: list[str], read: Callable[[ParquetDataset], Any]
 ) -> None:
-    rows = parquet_dataset(store, keys)
+    rows = ParquetDataset(store, keys)
     store.delete(keys[1:])
     with pytest.raises(Superseded, match=r"/a1/ is gone.*\nClear the earlier tasks"):
         read(rows)
     with pytest.raises(Superseded, match=r"/a1/ is gone"):
-        parquet_dataset(store, keys[::-1])
+        ParquetDataset(store, keys[::-1])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boostline.dataset.sections import Gate
+from boostline.dataset.learning import Gate
 from boostline.metrics import LOWER_IS_BETTER, METRICS_BY_TASK, improvement
 from boostline.registry.gate import decide
 

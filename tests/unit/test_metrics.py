@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, _validate_metric_name
 from sklearn import metrics as sk
 
-from boostline.dataset.sections import Threshold
+from boostline.dataset.learning import Threshold
 from boostline.errors import ModelRefused
 from boostline.metrics import METRICS_BY_TASK, choose_threshold, evaluate, flat_metrics, improvement
 

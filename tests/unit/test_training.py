@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from tests.model_lab import TOY_CLASSES, put_features, toy_dataset, toy_features, toy_rows, train_toy
 
-from boostline.dataset.sections import OBJECTIVES
+from boostline.dataset.learning import OBJECTIVES
 from boostline.errors import DataInvalid, ModelRefused, ServiceUnavailable, Superseded
 from boostline.lake.manifest import publish, read_current, read_ref
 from boostline.metrics import evaluate

@@ -6,33 +6,23 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from boostline.dataset.learning import OBJECTIVES, Baseline, Gate, Model
+from boostline.dataset.section import ColumnName, Name, Section, Task, require_known, require_type, reserved
 from boostline.dataset.sections import (
     CATEGORICAL_TYPES,
     NUMERIC_TYPES,
-    OBJECTIVES,
-    Baseline,
-    Column,
-    ColumnName,
     Features,
     FirstRowsSplit,
-    Gate,
     HashSplit,
     Label,
-    Model,
-    Name,
     Promotion,
-    Section,
     Spark,
     Stream,
-    Table,
-    Task,
     TimeSplit,
     Wait,
     Window,
-    require_known,
-    require_type,
-    reserved,
 )
+from boostline.dataset.tables import Column, Table
 from boostline.metrics import METRICS_BY_TASK
 
 

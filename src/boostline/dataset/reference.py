@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from boostline.dataset.model import Dataset
-from boostline.dataset.sections import Section
+from boostline.dataset.section import Section
 
 HEAD = """# The dataset file
 

@@ -1,121 +1,19 @@
-"""The sections of a dataset file, each with its ranges."""
+"""The sections of a dataset file on its rows, features and runs."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
 from datetime import date
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from boostline.dataset.pattern import check_pattern
-from boostline.metrics import METRICS_BY_TASK
+from boostline.dataset.section import ColumnName, Section, repeated
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[mg]$")]
 Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 UserName = Annotated[str, StringConstraints(pattern=r"^[^\s,]{1,64}$")]
-Share = Annotated[float, Field(ge=0, le=1)]
-Task = Literal["regression", "binary", "multiclass"]
 CATEGORICAL_TYPES = frozenset({"string", "boolean", "date", "integer", "long"})
 NUMERIC_TYPES = frozenset({"double", "boolean", "integer", "long"})
-OBJECTIVES: dict[Task, tuple[str, ...]] = {
-    "regression": (
-        "reg:squarederror",
-        "reg:squaredlogerror",
-        "reg:logistic",
-        "reg:pseudohubererror",
-        "reg:absoluteerror",
-        "reg:gamma",
-        "reg:tweedie",
-        "count:poisson",
-    ),
-    "binary": ("binary:logistic",),
-    "multiclass": ("multi:softprob",),
-}
-"""XGBoost's objectives by task, the default first: those that predict one number a row, or probabilities."""
-RESERVED_COLUMNS = frozenset(
-    {"data_date", "split", "date", "file", "reasons", "model_version", "prediction", "probability"}
-)
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values do not change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
-
-
-class Replace(Section):
-    """Replace each match of a regular expression by a literal text."""
-
-    replace: str = Field(description="Regular expression; the subset that Spark and Arrow read alike")
-    by: str = Field("", description="Literal text, may be empty")
-
-    @model_validator(mode="after")
-    def _same_everywhere(self) -> Self:
-        check_pattern(self.replace)
-        if set(self.by) & set("\\$"):
-            raise ValueError("`by` is literal text and may not hold \\ or $")
-        return self
-
-
-class Column(Section):
-    """The contract of one column. A value that breaks it sends its row to quarantine."""
-
-    type: Literal["string", "integer", "long", "double", "boolean", "date", "timestamp"] = Field(
-        description="A raw text that is none breaks the contract; `integer` has 32 bits, `long` 64"
-    )
-    source: str | None = Field(None, description="Name in the raw file, where it differs")
-    required: bool = Field(False, description="A missing value breaks the contract")
-    min: float | None = Field(None, description="Smallest allowed value, numbers only")
-    max: float | None = Field(None, description="Largest allowed value, numbers only")
-    allowed: tuple[str, ...] | None = Field(None, description="The only allowed values, strings only")
-    clean: tuple[Literal["trim", "lower"] | Replace, ...] = Field((), description="Applied in this order, strings only")
-
-    @model_validator(mode="after")
-    def _rules_fit_type(self) -> Self:
-        if (self.min is not None or self.max is not None) and self.type not in ("integer", "long", "double"):
-            raise ValueError(f"min and max are for numbers, not for type {self.type}")
-        if (self.allowed is not None or self.clean) and self.type != "string":
-            raise ValueError(f"allowed and clean are for strings, not for type {self.type}")
-        return self
-
-
-class Source(Section):
-    """How the raw files of a table are written. Files ending in .gz are decompressed."""
-
-    format: Literal["csv", "json", "parquet"] = Field(
-        "csv", description="`json` is an object per line; a key that a line leaves out is a missing value there"
-    )
-    header: Literal[True] = Field(True, description="CSV files carry a header; columns are matched by its names")
-    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = Field(
-        ",", description="Between the fields of a CSV file"
-    )
-    null_values: tuple[str, ...] = Field(("", "NA"), description="Texts that mean: no value")
-
-
-class Table(Section):
-    """One table of raw files, with its contract."""
-
-    daily: bool = Field(False, description="One folder of raw files per date; else one folder of reference rows")
-    source: Source = Field(Source(), description="How its raw files are written")
-    columns: dict[ColumnName, Column] = Field(
-        min_length=1, description="Those to read, by name; other columns of the raw files are ignored"
-    )
-    key: tuple[ColumnName, ...] = Field((), description="Columns that identify a reference row; a join uses them")
-    max_bad_share: Share = Field(0.0, description="More bad rows than this share of a date fail the run")
-
-    @model_validator(mode="after")
-    def _columns_exist(self) -> Self:
-        require_known(self.key, self.columns, "key")
-        if taken := reserved(self.columns):
-            raise ValueError(f"column names {taken} are reserved; rename with `source`")
-        raw = [column.source or name for name, column in self.columns.items()]
-        if doubled := repeated(raw):
-            raise ValueError(f"raw columns {doubled} are read by more than one column; keep one of each")
-        return self
 
 
 class Label(Section):
@@ -268,97 +166,6 @@ class Features(Section):
         return (*self.categorical, *self.numeric)
 
 
-class Baseline(Section):
-    """The simple Spark ML model that XGBoost has to beat."""
-
-    kind: Literal["linear", "logistic", "tree"] = Field(
-        description="`linear` for a regression, `logistic` for classes, `tree` for both"
-    )
-    encoding: Literal["onehot", "ordinal"] = Field(
-        "onehot", description="How categorical codes enter: a column of 0 and 1 for each category, or as numbers"
-    )
-    regularization: float = Field(
-        0.0, ge=0, description="Weight of the penalty on coefficients (Spark's regParam); 0: none"
-    )
-    elastic_net: Share = Field(0.0, description="What the penalty is: 0 L2, 1 L1, between them a mix")
-    max_iterations: int = Field(100, ge=1, description="Of `linear` and `logistic`, at most")
-    max_depth: int = Field(5, ge=1, le=30, description="Of a tree")
-    in_sample: bool = Field(False, description="Report a second fit, on all rows and measured on them")
-
-
-class XGBoostParams(Section):
-    """XGBoost's own parameters, by its own names."""
-
-    eta: float = Field(
-        0.1, gt=0, le=1, description="Learning rate: how much each tree counts. Smaller needs more rounds"
-    )
-    max_depth: int = Field(6, ge=0, le=64, description="Of a tree; 0: no limit")
-    max_leaves: int = Field(0, ge=0, description="Of a tree; 0: no limit")
-    min_child_weight: float = Field(1.0, ge=0, description="Smallest sum of second derivatives (hessian) in a leaf")
-    gamma: float = Field(0.0, ge=0, description="Smallest gain that a split must bring")
-    subsample: float = Field(1.0, gt=0, le=1, description="Share of the rows drawn for each tree")
-    colsample_bytree: float = Field(1.0, gt=0, le=1, description="Share of the columns drawn for each tree")
-    colsample_bylevel: float = Field(1.0, gt=0, le=1, description="Of those, for each level")
-    colsample_bynode: float = Field(1.0, gt=0, le=1, description="Of those, for each split")
-    reg_lambda: float = Field(1.0, ge=0, alias="lambda", description="L2 penalty on the leaves' weights")
-    alpha: float = Field(0.0, ge=0, description="L1 penalty on the leaves' weights")
-    max_delta_step: float = Field(0.0, ge=0, description="Largest step of a leaf; 0: no limit")
-    scale_pos_weight: float = Field(1.0, gt=0, description="Weight of the positive rows of a binary label")
-    max_bin: int = Field(256, ge=2, le=65535, description="Histogram bins of a numeric column")
-    grow_policy: Literal["depthwise", "lossguide"] = Field(
-        "depthwise", description="Split level by level, or where the loss falls most"
-    )
-    max_cat_to_onehot: int = Field(4, ge=1, description="With fewer categories a split takes one against the rest")
-    max_cat_threshold: int = Field(64, ge=1, description="Most categories that a split considers")
-    objective: str | None = Field(
-        None,
-        description="One of the task's, the first by default. "
-        + "; ".join(f"{task}: {', '.join(names)}" for task, names in OBJECTIVES.items()),
-    )
-
-
-class Threshold(Section):
-    """How the decision threshold of a binary model is chosen on the valid rows."""
-
-    choose: Literal["f1", "recall", "cost"] = Field(
-        "f1", description="The best F1, the best precision at a recall, or the least cost of wrong answers"
-    )
-    min_recall: float = Field(0.8, gt=0, le=1, description="For `recall`: best precision with at least this recall")
-    cost_false_positive: float = Field(1.0, ge=0, description="For `cost`: of a negative row that is called positive")
-    cost_false_negative: float = Field(1.0, ge=0, description="For `cost`: of a positive row that is called negative")
-
-
-class Model(Section):
-    """How XGBoost is trained."""
-
-    params: XGBoostParams = Field(XGBoostParams(), description="XGBoost's own parameters")
-    rounds: int = Field(500, ge=1, le=100_000, description="At most so many trees (per class)")
-    early_stopping: int = Field(30, ge=0, description="Stop after so many rounds without gain on valid; 0 never stops")
-    categorical: Literal["native", "ordinal"] = Field("native", description="Codes as categories or as numbers")
-    seed: int = Field(0, ge=0, description="Of what is drawn at random: `subsample`, `colsample_…`")
-    threshold: Threshold = Field(
-        Threshold(), description="For a binary label: from which probability on a row is positive"
-    )
-
-
-class Gate(Section):
-    """When a candidate is good enough. Margins are relative: 0.01 is one per cent better."""
-
-    metric: str = Field(
-        description="Measured on the test rows, one of the task's. "
-        + "; ".join(f"{task}: {', '.join(names)}" for task, names in METRICS_BY_TASK.items())
-    )
-    beat_baseline: float = Field(
-        0.0,
-        ge=-1,
-        le=1,
-        description="So much better than the baseline; 0: as good will do; negative: so much worse will do",
-    )
-    beat_champion: float = Field(
-        0.0, ge=-1, le=1, description="The same against the champion, if there is one, on the same test rows"
-    )
-
-
 class Promotion(Section):
     """When a candidate that passed the gate becomes the champion."""
 
@@ -432,28 +239,3 @@ class Stream(Section):
         if (self.source == "kafka") != (self.topic is not None):
             raise ValueError("stream: name a topic for source: kafka, and only then")
         return self
-
-
-def reserved(names: Iterable[str]) -> list[str]:
-    """Those of the names that columns of Boostline's own have, or may get."""
-    return sorted(name for name in names if name in RESERVED_COLUMNS or name.startswith("_"))
-
-
-def repeated(names: Sequence[str]) -> list[str]:
-    """Those of the names that stand there more than once."""
-    return sorted({name for name in names if names.count(name) > 1})
-
-
-def require_type(name: str, found: str, allowed: frozenset[str], what: str) -> None:
-    """Refuse a column whose type does not suit its place."""
-    if found not in allowed:
-        raise ValueError(f"{what}: {name} is of type {found}; allowed there: {', '.join(sorted(allowed))}")
-
-
-def require_known(names: Any, known: Any, what: str) -> None:
-    """Refuse a name that is not among the known ones, with the nearest one as a hint."""
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, list(known), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
-            raise ValueError(f"{what}: {name!r} is not known{hint}")

@@ -25,7 +25,7 @@ def read_parquet(store: Store, keys: list[str], columns: list[str] | None = None
         keys: Parquet files, from a manifest.
         columns: Only these columns; all where none.
     """
-    return parquet_dataset(store, keys).to_table(columns=columns)
+    return ParquetDataset(store, keys).to_table(columns=columns)
 
 
 def as_numbers(column: Any) -> NDArray[np.float64]:
@@ -38,22 +38,17 @@ def as_numbers(column: Any) -> NDArray[np.float64]:
     return several
 
 
-def parquet_dataset(store: Store, keys: list[str]) -> ParquetDataset:
-    """Exactly these files, to read batch by batch.
-
-    Raises:
-        Superseded: A file is gone.
-        StoreUnavailable: S3 does not answer.
-    """
-    return ParquetDataset(store, keys)
-
-
 class ParquetDataset:
-    """A `pyarrow.dataset.Dataset` whose methods say what S3 did; PyArrow asks whether the file is Parquet.
+    """Exactly these files: a `pyarrow.dataset.Dataset` whose methods say what S3 did; PyArrow asks whether the file is
+    Parquet.
 
     Args:
         store: The lake.
         keys: Parquet files, from a manifest.
+
+    Raises:
+        Superseded: A file is gone.
+        StoreUnavailable: S3 does not answer.
     """
 
     def __init__(self, store: Store, keys: list[str]) -> None:

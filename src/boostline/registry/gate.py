@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from boostline.dataset.sections import Gate
+from boostline.dataset.learning import Gate
 from boostline.metrics import improvement
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from boostline.dataset import Dataset
 from boostline.errors import DataInvalid, ModelRefused
-from boostline.lake.arrow import as_numbers, parquet_dataset
+from boostline.lake.arrow import ParquetDataset, as_numbers
 from boostline.lake.features import DATA_DATE, ID_PREFIX, LABEL, split_keys, test_raw_keys
 from boostline.lake.manifest import Manifest, read_current
 from boostline.lake.store import Store
@@ -173,7 +173,7 @@ def _sample(store: Store, keys: list[str], most: int, seed: int) -> tuple[Any, i
     """Rows in order; how many there are; and the places of those that were drawn, none where it is all of them."""
     import numpy as np
 
-    rows = parquet_dataset(store, keys)
+    rows = ParquetDataset(store, keys)
     total = int(rows.count_rows())
     if total <= most:
         return rows.to_table(), total, None
@@ -190,7 +190,7 @@ def _baseline_predictions(
     keys = [item.key for item in baseline.files if "/test_predictions/" in item.key]
     if not keys:
         return None
-    rows = parquet_dataset(store, keys)
+    rows = ParquetDataset(store, keys)
     found = rows.to_table() if places is None else rows.take(places)
     if found.num_rows != raw.num_rows or not np.array_equal(found.column(LABEL), raw.column(LABEL)):
         return None

@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 
 from boostline.dataset import Dataset
 from boostline.dataset.pattern import portable_pattern
-from boostline.dataset.sections import Column as ColumnSpec
-from boostline.dataset.sections import Table
+from boostline.dataset.tables import Column as ColumnSpec
+from boostline.dataset.tables import Table
 from boostline.lake.features import DATA_DATE
 from boostline.spark.feature_rows import finite
 from boostline.transform import BLANKS

@@ -38,6 +38,14 @@ class Counted:
     row_hash: str
 
 
+@dataclass(frozen=True)
+class Raw:
+    """One table's raw files, and the bytes of its largest partition."""
+
+    files: list[RawFile]
+    largest: int
+
+
 def run_ingest(spark: SparkSession, store: Store, request: JobRequest) -> list[Ref]:
     """Bring the partitions of a request up to date: one Spark write per table.
 
@@ -45,12 +53,18 @@ def run_ingest(spark: SparkSession, store: Store, request: JobRequest) -> list[R
         DataInvalid: A file, a column, a key or too many rows break the contract; nothing is published then.
         InputChanged: A raw file was replaced while it was read.
     """
-    by_table = {name: [item for item in request.targets if item.table == name] for name in request.dataset.tables}
-    with ThreadPoolExecutor(len(by_table)) as pool:
+    by_table = {
+        name: targets
+        for name in request.dataset.tables
+        if (targets := [item for item in request.targets if item.table == name])
+    }
+    with ThreadPoolExecutor(len(request.dataset.tables)) as pool:
+        # Every file of every table is looked into before Spark reads the first.
+        looks = [pool.submit(_look, store, request.dataset, name, targets) for name, targets in by_table.items()]
+        raw = [look.result() for look in looks]
         jobs = [
-            pool.submit(_ingest_table, spark, store, request, name, targets)
-            for name, targets in by_table.items()
-            if targets
+            pool.submit(_ingest_table, spark, store, request, name, targets, found)
+            for (name, targets), found in zip(by_table.items(), raw, strict=True)
         ]
     manifests = [item for job in jobs for item in job.result()]
     with step("publish"):
@@ -107,18 +121,21 @@ def classify_rows(raw: DataFrame, dataset: Dataset, name: str, tasks: int, files
     )
 
 
+def _look(store: Store, dataset: Dataset, name: str, targets: list[Target]) -> Raw:
+    with step(f"{name}: headers"):
+        objects = _require_unchanged(store, dataset, name, targets)
+        files = inspect_files(store, dataset.tables[name], [key for target in targets for key in target.inputs])
+        _require_rows(store, name, targets, files)
+    return Raw(files, max(sum(item.size for item in objects[target.partition]) for target in targets))
+
+
 def _ingest_table(
-    spark: SparkSession, store: Store, request: JobRequest, name: str, targets: list[Target]
+    spark: SparkSession, store: Store, request: JobRequest, name: str, targets: list[Target], raw: Raw
 ) -> list[Manifest]:
     dataset, table = request.dataset, request.dataset.tables[name]
-    with step(f"{name}: headers"):
-        raw = _require_unchanged(store, dataset, name, targets)
-        files = inspect_files(store, table, [key for target in targets for key in target.inputs])
-        _require_rows(store, name, targets, files)
-    largest = max(sum(item.size for item in raw[target.partition]) for target in targets)
-    buckets = 1 + largest // BYTES_PER_FILE if identifying(dataset, name) else 1
+    buckets = 1 + raw.largest // BYTES_PER_FILE if identifying(dataset, name) else 1
     tasks = min(len(targets) * buckets, int(spark.conf.get("spark.sql.shuffle.partitions") or 1) * buckets)
-    rows = classify_rows(read_raw(spark, store, table, files), dataset, name, tasks, buckets).persist()
+    rows = classify_rows(read_raw(spark, store, table, raw.files), dataset, name, tasks, buckets).persist()
     try:
         with step(f"{name}: read and check"):
             counted = _count(rows)
@@ -135,7 +152,7 @@ def _ingest_table(
     with step(f"{name}: audit"):
         written = _files_by_partition(store, request, name)
         _audit(spark, store, request, name, counted, written)
-    ignored = ignored_columns(table, files)
+    ignored = ignored_columns(table, raw.files)
     return [
         target.manifest(
             "clean",
@@ -156,7 +173,7 @@ def _require_unchanged(
     store: Store, dataset: Dataset, name: str, targets: list[Target]
 ) -> dict[str, list[StoredObject]]:
     """The table's raw files as they lie there now, where they are still those of the request."""
-    raw = raw_partitions(store, dataset.name, name) if targets else {}
+    raw = raw_partitions(store, dataset.name, name)
     now = {item.key: item.etag for items in raw.values() for item in items}
     for target in targets:
         for key, etag in target.inputs.items():

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from boostline.dataset.sections import Table
+from boostline.dataset.tables import Table
 from boostline.errors import DataInvalid, DataMissing, InputChanged, Superseded
-from boostline.lake.arrow import parquet_dataset
+from boostline.lake.arrow import ParquetDataset
 from boostline.lake.paths import REFERENCE
 from boostline.lake.store import PARALLEL_REQUESTS, Store
 from boostline.spark.names import quoted
@@ -100,7 +100,7 @@ def _inspect_parquet(store: Store, table: Table, key: str) -> RawFile:
     import pyarrow as pa
 
     try:
-        schema = parquet_dataset(store, [key]).schema
+        schema = ParquetDataset(store, [key]).schema
     except Superseded as error:
         raise InputChanged(
             f"{store.uri(key)} went away while it was read", "A retry looks for the files anew"

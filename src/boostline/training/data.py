@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from boostline.dataset import Dataset
 from boostline.errors import DataInvalid
-from boostline.lake.arrow import parquet_dataset
+from boostline.lake.arrow import ParquetDataset
 from boostline.lake.features import LABEL, test_raw_keys
 from boostline.lake.manifest import Manifest
 from boostline.lake.store import Store
@@ -56,7 +56,7 @@ class SplitFiles:
         self._wanted = [*columns.names, LABEL]
         if not keys:
             raise DataInvalid("the features have no file of one of the splits", "Clear the featurize task")
-        self._dataset = parquet_dataset(store, keys)
+        self._dataset = ParquetDataset(store, keys)
         self.rows = self._dataset.count_rows()
         if absent := set(self._wanted) - set(self._dataset.schema.names):
             raise DataInvalid(f"{store.uri(keys[0])} has no column {sorted(absent)}", "Clear the featurize task")
@@ -117,7 +117,7 @@ def load_split(
 
 def raw_sample(store: Store, features: Manifest, names: list[str]) -> list[dict[str, Any]]:
     """The first raw test rows, as a person would send them to be scored."""
-    found = parquet_dataset(store, test_raw_keys(features)).head(EXAMPLE_ROWS, columns=names)
+    found = ParquetDataset(store, test_raw_keys(features)).head(EXAMPLE_ROWS, columns=names)
     rows: list[dict[str, Any]] = found.to_pylist()
     return rows
 

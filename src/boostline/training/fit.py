@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from boostline.dataset import Dataset
-from boostline.dataset.sections import OBJECTIVES
+from boostline.dataset.learning import OBJECTIVES
 from boostline.errors import DataInvalid
 from boostline.scoring.engine import import_xgboost
 from boostline.training.data import Rows
