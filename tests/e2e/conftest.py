@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import psutil
 import pytest
 
 from boostline.dataset import Dataset, load_dataset
@@ -22,7 +23,7 @@ from boostline.lake.raw import land
 from boostline.lake.store import Store
 from boostline.local.layout import Stack
 from boostline.local.ports import free_ports
-from boostline.local.stack import running_stack
+from boostline.local.stack import read_state, running_stack
 from boostline.orchestration.client import AirflowClient
 from boostline.settings import Settings
 
@@ -75,6 +76,7 @@ DATASETS: dict[str, dict[str, Any]] = {
 
 
 DAY = date(2024, 5, 10)
+EXECUTOR = "CoarseGrainedExecutorBackend"
 
 
 @dataclass
@@ -113,14 +115,14 @@ class World:
     def dataset(self, name: str) -> Dataset:
         return load_dataset(self.stack.datasets / f"{name}.yaml")
 
-    def land(self, tmp: Path, name: str, days: list[date]) -> None:
+    def land(self, tmp: Path, name: str, days: list[date], copies: int = 1) -> None:
         """Land readings of these days, and the sites, as `boostline land` does."""
         dataset, path = self.dataset(name), tmp / "readings.csv"
         sites = tmp / "sites.csv"
         sites.write_text("site,area\n" + "".join(f"s{i},{50 + 13 * i}\n" for i in range(5)))
         land(self.store, dataset, "sites", [sites], None)
         for day in days:
-            path.write_text(readings(day))
+            path.write_text(readings(day, copies))
             land(self.store, dataset, "readings", [path], day)
 
     def handed(self, dag: str, run_id: str) -> dict[str, Any]:
@@ -128,6 +130,31 @@ class World:
         return {
             task["task_id"]: self.client.xcom(dag, run_id, task["task_id"]) for task in self.client.tasks(dag, run_id)
         }
+
+    def states(self, dag: str, run_id: str) -> dict[str, str]:
+        """What became of each task of a run."""
+        return {task["task_id"]: task["state"] for task in self.client.tasks(dag, run_id)}
+
+    def processes(self, *words: str) -> list[psutil.Process]:
+        """Those of this stack that have one of these words in their command line."""
+        supervisor = psutil.Process(int(read_state(self.stack.home)["pid"]))
+        found = []
+        for process in supervisor.children(recursive=True):
+            try:
+                command = " ".join(process.cmdline())
+            except psutil.Error:
+                continue
+            if any(word in command for word in words):
+                found.append(process)
+        return found
+
+    def executors(self) -> list[psutil.Process]:
+        """Every executor."""
+        return self.processes(EXECUTOR)
+
+    def spark_processes(self, dataset: str) -> list[psutil.Process]:
+        """Every executor, and a dataset's drivers: JVM and Python."""
+        return self.processes(EXECUTOR, f"/{dataset}/attempts/")
 
     def newest_run(self, dag: str) -> dict[str, Any]:
         """That somebody started; the scheduler may have made its own for yesterday after it."""
@@ -140,15 +167,21 @@ def meters_file(name: str, **changes: Any) -> str:
     return METERS.format(name=name, **values | changes)
 
 
-def readings(day: date) -> str:
-    """A day of readings, the same text for the same day; the load is no line in anything."""
+def readings(day: date, copies: int = 1) -> str:
+    """A day of readings, the same text for the same day; the load is no line in anything.
+
+    Args:
+        day: Of the readings.
+        copies: With some hundred, Spark takes some seconds for them.
+    """
     lines = ["day,meter,hour,site,temperature,load"]
-    for meter in range(12):
+    for number in range(12 * copies):
+        meter = number % 12
         for hour in range(24):
             seed = (day.toordinal() * 7919 + meter * 104729 + hour * 1299709) % 1000 / 1000
             temperature = 12 + 10 * math.sin(day.toordinal() / 9) + 6 * math.sin(hour / 4) + 4 * seed
             load = 20 * (hour in (7, 8, 18, 19)) + abs(temperature - 15) * (1 + meter % 5) + 3 * seed
-            lines.append(f"{day},{meter},{hour}, S{meter % 5} ,{temperature:.3f},{load:.4f}")
+            lines.append(f"{day},{number},{hour}, S{meter % 5} ,{temperature:.3f},{load:.4f}")
     return "\n".join(lines) + "\n"
 
 

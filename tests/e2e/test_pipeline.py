@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -233,31 +233,3 @@ def test_check_and_runs(world: World, first: dict[str, object]) -> None:
     listed = world.cli("runs", "meters", "--json").json
     assert {"2024-05-10"} <= {run["partition_key"] for run in listed}
     assert "success" in world.cli("runs", "meters").out
-
-
-def test_the_scheduler_starts_yesterdays_run_which_waits_and_ends_green_where_the_gate_says_no(
-    world: World, tmp_path: Path
-) -> None:
-    yesterday, dag = datetime.now(UTC).date() - timedelta(days=1), "meters_daily_train"
-    world.land(tmp_path, "meters_daily", days_to(yesterday - timedelta(days=1), 4))
-    world.client.ready_dag(dag)
-    run = wait_for("a run", lambda: next(iter(world.client.runs(dag)), None))
-    assert (run["partition_key"], run["run_type"]) == (yesterday.isoformat(), "scheduled")
-    wait_for("a waiting task", lambda: _states(world, dag, run).get("wait_for_raw_files") == "deferred")
-    world.land(tmp_path, "meters_daily", [yesterday])
-    wait_for("the end", lambda: _states(world, dag, run).get("report") in ("success", "failed", "upstream_failed"))
-    assert set(_states(world, dag, run).values()) == {"success"}
-    reason = "99.0% better was asked"
-    assert reason in str(world.client.xcom(dag, run["dag_run_id"], "gate"))
-    shown = world.cli("show", "meters_daily")
-    assert "Refused: RMSE" in shown.out
-    assert reason in shown.out
-    told = world.cli("show", "meters_daily", "--json").json
-    assert (told["date"], told["gate"]["passed"], told["promoted"]) == (yesterday.isoformat(), False, False)
-    assert reason in world.store.get(told["report"].removeprefix(world.store.uri("")))[0].decode()
-    logs = (world.stack.home / "logs/tasks").rglob(f"dag_id={dag}/*/task_id=gate/*.log")
-    assert any(reason in path.read_text() for path in logs)
-
-
-def _states(world: World, dag: str, run: dict[str, Any]) -> dict[str, str]:
-    return {task["task_id"]: task["state"] for task in world.client.tasks(dag, run["dag_run_id"])}

@@ -83,14 +83,33 @@ def members(session: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
-def test_a_stack_ends_with_the_process_that_holds_it(
-    held: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
+def test_a_stack_outlives_a_service_refuses_a_second_one_and_ends_when_it_is_interrupted(
+    held: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    session = session_of(tmp_path / "home")
-    assert len(members(session)) >= 5  # supervisor, guard and three services
-    held.send_signal(number)
-    wait_for("the end of the stack", lambda: not is_running(tmp_path / "home"), 30)
+    home = tmp_path / "home"
+    os.kill(read_state(home)["services"]["spark-worker"]["pid"], signal.SIGKILL)
+    wait_for("the exit code", lambda: read_state(home)["services"]["spark-worker"].get("exit") == -signal.SIGKILL, 10)
+    assert read_state(home)["services"]["s3"].get("exit") is None
+    assert "spark-worker died" in (home / "logs/supervisor.log").read_text()
+    with (
+        pytest.raises(EnvironmentUnfit, match="already runs in"),
+        running_stack(home, free_ports(), services=("s3",)),
+    ):
+        pass
+    assert is_running(home)
+    ends_with(held, home, signal.SIGINT)
+
+
+def test_a_stack_ends_with_the_process_that_holds_it(held: subprocess.Popen[str], tmp_path: Path) -> None:
+    assert len(members(session_of(tmp_path / "home"))) >= 5  # supervisor, guard and three services
+    ends_with(held, tmp_path / "home", signal.SIGKILL)
+
+
+def ends_with(holder: subprocess.Popen[str], home: Path, number: signal.Signals) -> None:
+    """The signal to the stack's holder ends all of the stack."""
+    session = session_of(home)
+    holder.send_signal(number)
+    wait_for("the end of the stack", lambda: not is_running(home), 30)
     wait_for("no member of the session", lambda: not members(session), 5)
 
 
@@ -104,23 +123,6 @@ def test_a_killed_supervisor_takes_its_stack_along(held: subprocess.Popen[str], 
     held.kill()
     with running_stack(home, services=("s3",)) as stack:
         assert httpx.get(stack.s3_endpoint).status_code == 403
-
-
-def test_a_service_that_dies_is_told_and_the_others_go_on(held: subprocess.Popen[str], tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    os.kill(read_state(home)["services"]["spark-worker"]["pid"], signal.SIGKILL)
-    wait_for("the exit code", lambda: read_state(home)["services"]["spark-worker"].get("exit") == -signal.SIGKILL, 10)
-    assert read_state(home)["services"]["s3"].get("exit") is None
-    assert "spark-worker died" in (home / "logs/supervisor.log").read_text()
-
-
-def test_a_second_stack_in_the_same_home_is_refused(held: subprocess.Popen[str], tmp_path: Path) -> None:
-    with (
-        pytest.raises(EnvironmentUnfit, match="already runs in"),
-        running_stack(tmp_path / "home", free_ports(), services=("s3",)),
-    ):
-        pass
-    assert is_running(tmp_path / "home")
 
 
 def test_a_taken_port_is_named_and_nothing_starts(tmp_path: Path, env: dict[str, str]) -> None:
