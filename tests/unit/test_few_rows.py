@@ -31,6 +31,7 @@ TRANSFORM = Transform(
     },
     derived={
         "hour": Derived(hour="at"),
+        "month": Derived(month="at"),
         "weekday": Derived(weekday="day"),
         "gap": Derived(difference=("power", "load")),
         "share": Derived(ratio=("power", "load")),
@@ -39,13 +40,18 @@ TRANSFORM = Transform(
     categorical={
         "site": ("a", "b"), "floors": ("1", "2"), "hour": ("5", "6"), "pair": ("a|1", "b|2"), "open": ("true",), "day": ("2024-03-10",),
     },
-    numeric={"power": None, "load": 7.5, "weekday": None, "gap": -1.0, "share": None},
-    names=("site", "floors", "hour", "power", "load", "weekday", "gap", "share", "pair", "open", "day"),
+    numeric={"power": None, "load": 7.5, "weekday": None, "month": 0.5, "gap": -1.0, "share": None},
+    names=("site", "floors", "hour", "power", "load", "weekday", "month", "gap", "share", "pair", "open", "day"),
     label="label",
     classes=(),
 )  # fmt: skip
 
 NUMBERS = st.one_of(st.floats(allow_nan=False), st.integers(-(2**53), 2**53), st.just(float("inf")))
+TIMES = st.builds(
+    "2024-0{}-{:02}{}0{}:{:02}{}{}".format, st.integers(1, 3), st.integers(1, 29), st.sampled_from("T "), st.integers(4, 7),
+    st.integers(0, 59), st.sampled_from(["", ":00", ":59", ":59.5", ":59.999999"]),
+    st.sampled_from(["", "Z", "+00:00", "+0000", "+01:00", "-00:30", "+05"]),
+)  # fmt: skip
 ROWS = st.fixed_dictionaries(
     {
         "site": st.none() | st.sampled_from([" A1", "b", "B22 ", "", "zebra", "İ"]) | st.text(max_size=5),
@@ -54,10 +60,16 @@ ROWS = st.fixed_dictionaries(
         "load": st.none() | NUMBERS | st.just(0.0),
         "open": st.none() | st.booleans(),
         "day": st.none() | st.sampled_from(["2024-03-10", "2024-03-11"]),
-        "at": st.none() | st.sampled_from(["2024-03-10T05:00:00Z", "2024-03-10 06:59:59", "2024-03-10T07:00:00+01:00"]),
+        "at": st.none()
+        | st.sampled_from(["2024-03-10T05:00:00Z", "2024-03-10 06:59:59", "2024-03-10T07:00:00+01:00"])
+        | TIMES,
     }
 )
-WRONG = st.sampled_from([True, 1, 1.5, "1.5", "x", 2**60, 10**400, [], {}, "2024-03-10"])
+WRONG_TIMES = (
+    "2024-02-30T05:00:00Z", "2024-03-10T24:00:00Z", "2024-03-10T05:60:00Z", "2024-03-10T05:00:60Z", "2024-03-10T05:00:00z",
+    "2024-03-10T05:00:00.1234567Z", "2024-03-10T05:00:00Z ", "2024-03-10T05:00:00Z\n", "２０２４-03-10T05:00:00Z", "24-03-10T05:00Z",
+)  # fmt: skip
+WRONG = st.sampled_from([*WRONG_TIMES, True, 1, 1.5, "1.5", "x", 2**60, 10**400, [], {}, "2024-03-10"])
 
 
 def as_table(rows):

@@ -82,7 +82,7 @@ def _from_json(body: bytes | bytearray, contract: Contract, limits: Limits) -> t
         check_rows(rows, limits.rows)
         values = [*chain.from_iterable(map(msgspec.structs.astuple, found.records))]
         columns = {name: values[index :: len(contract)] for index, name in enumerate(contract)} if rows else {}
-    return {name: _array(name, items) for name, items in columns.items()}, rows
+    return {name: _array(name, items, contract[name].type) for name, items in columns.items()}, rows
 
 
 @lru_cache(64)
@@ -165,13 +165,13 @@ def _column_lists(columns: Any, contract: Contract, max_rows: int) -> dict[str, 
     return found
 
 
-def _array(name: str, values: Sequence[Any]) -> Any:
+def _array(name: str, values: Sequence[Any], kind: str) -> Any:
     """Values as JSON has them, as Arrow: of one type, or in pieces of one type each."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     try:
-        found = pa.array(values)
+        found = pa.array(values, pa.float64() if kind == "double" else None)  # twice as fast as where Arrow has to look
     except (pa.ArrowException, OverflowError):
         return _pieces(name, values)
     # Arrow takes true among numbers for 1, and only there.
