@@ -12,8 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from boostline.dataset import Dataset
+from boostline.dataset.base import Task
 from boostline.dataset.pattern import portable_pattern
-from boostline.dataset.section import Task
 from boostline.dataset.sections import Derived
 from boostline.dataset.tables import Column
 from boostline.errors import DataInvalid

@@ -135,24 +135,24 @@ class World:
         """What became of each task of a run."""
         return {task["task_id"]: task["state"] for task in self.client.tasks(dag, run_id)}
 
-    def processes(self, *words: str) -> list[psutil.Process]:
-        """Those of this stack that have one of these words in their command line."""
+    def processes(self, *words: str) -> dict[psutil.Process, str]:
+        """Those of this stack that have one of these words in their command line; and that line."""
         supervisor = psutil.Process(int(read_state(self.stack.home)["pid"]))
-        found = []
+        found = {}
         for process in supervisor.children(recursive=True):
             try:
                 command = " ".join(process.cmdline())
             except psutil.Error:
                 continue
             if any(word in command for word in words):
-                found.append(process)
+                found[process] = command
         return found
 
-    def executors(self) -> list[psutil.Process]:
+    def executors(self) -> dict[psutil.Process, str]:
         """Every executor."""
         return self.processes(EXECUTOR)
 
-    def spark_processes(self, dataset: str) -> list[psutil.Process]:
+    def spark_processes(self, dataset: str) -> dict[psutil.Process, str]:
         """Every executor, and a dataset's drivers: JVM and Python."""
         return self.processes(EXECUTOR, f"/{dataset}/attempts/")
 

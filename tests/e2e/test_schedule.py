@@ -29,7 +29,7 @@ def run(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     world.land(tmp, DATASET, [YESTERDAY], COPIES)
     wait_for("an executor", world.executors)
     wait_for("files of the attempt, or its end", lambda: written(world, CLEAN) or not world.executors())
-    drivers = [item for item in world.spark_processes(DATASET) if "jobs/ingest.py" in " ".join(item.cmdline())]
+    drivers = [process for process, line in world.spark_processes(DATASET).items() if "jobs/ingest.py" in line]
     assert drivers, "ingest ended before its driver could be killed"
     for driver in drivers:
         driver.kill()

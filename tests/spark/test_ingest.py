@@ -13,6 +13,7 @@ from boostline.errors import DataInvalid, InputChanged, Superseded
 from boostline.lake import paths
 from boostline.lake.manifest import read_current
 from boostline.lake.plan import plan_ingest
+from boostline.lake.store import Store
 from boostline.spark import ingest as ingest_module
 from boostline.spark.ingest import run_ingest
 from boostline.spark.raw import inspect_files, read_raw
@@ -119,6 +120,14 @@ def test_a_bad_file_is_named(lab: Lab, case: str) -> None:
         lab.ingest(dataset_of())
     assert message in str(caught.value) and f"readings/date={DAY}/{name}" in str(caught.value)
     assert not [item for item in lab.store.list("clean/") if item.key.endswith("current.json")]
+
+
+def test_files_of_every_table_are_looked_into_before_spark_reads_one(store: Store) -> None:
+    lab = Lab(None, store)  # type: ignore[arg-type]  # there is no Spark to read with
+    lab.land_all()
+    lab.land("place\na\n", paths.REFERENCE, table="sites")
+    with pytest.raises(DataInvalid, match=r"sites/.*part\.csv has no header, or a wrong one: expected site, area"):
+        lab.ingest(dataset_of())
 
 
 def test_a_large_truncated_gzip_is_named(lab: Lab) -> None:

@@ -153,3 +153,14 @@ def test_new_values_cost_a_bounded_number_of_calls(monkeypatch):
     days = [dict.fromkeys(row) | {"site": f"{number}", "floors": number} for number in range(16)]
     assert FewRows(TRANSFORM).code(days) is None
     assert len(calls) <= MOST_ASKED
+
+
+def test_times_of_one_day_are_asked_for_once(monkeypatch):
+    calls, apply = [], Transform.apply
+    monkeypatch.setattr(Transform, "apply", lambda self, raw: calls.append((self.names, len(raw))) or apply(self, raw))
+    row = {"site": "a", "floors": 1, "power": 1.0, "load": 1, "open": True, "day": "2024-03-10", "at": None}
+    coder = warm(row)
+    calls.clear()
+    times = [f"2024-03-10T0{5 + number % 2}:{number:02}:00Z" for number in range(16)]
+    coder.code([row | {"at": time} for time in times])
+    assert calls == [(("hour",), 2), (("month",), 1)]

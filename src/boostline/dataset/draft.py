@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from boostline.dataset.base import RESERVED_COLUMNS
 from boostline.dataset.file import dataset_path, parse_dataset
-from boostline.dataset.section import RESERVED_COLUMNS
 from boostline.errors import DataInvalid, DataMissing, DatasetInvalid
 
 SAMPLE_BYTES = 8 * 1024 * 1024

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from boostline.dataset.section import Section, Share, Task
+from boostline.dataset.base import Section, Share, Task
 from boostline.metrics import METRICS_BY_TASK
 
 OBJECTIVES: dict[Task, tuple[str, ...]] = {

@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from boostline.dataset.base import ColumnName, Name, Section, Task, require_known, require_type, reserved
 from boostline.dataset.learning import OBJECTIVES, Baseline, Gate, Model
-from boostline.dataset.section import ColumnName, Name, Section, Task, require_known, require_type, reserved
 from boostline.dataset.sections import (
     CATEGORICAL_TYPES,
     NUMERIC_TYPES,

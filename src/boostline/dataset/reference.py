@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from boostline.dataset.base import Section
 from boostline.dataset.model import Dataset
-from boostline.dataset.section import Section
 
 HEAD = """# The dataset file
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from boostline.dataset.section import ColumnName, Section, repeated
+from boostline.dataset.base import ColumnName, Section, repeated
 
 Memory = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[mg]$")]
 Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from boostline.dataset.base import ColumnName, Section, Share, repeated, require_known, reserved
 from boostline.dataset.pattern import check_pattern
-from boostline.dataset.section import ColumnName, Section, Share, repeated, require_known, reserved
 
 
 class Replace(Section):

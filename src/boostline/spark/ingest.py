@@ -39,7 +39,7 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class Raw:
+class RawTable:
     """One table's raw files, and the bytes of its largest partition."""
 
     files: list[RawFile]
@@ -60,7 +60,9 @@ def run_ingest(spark: SparkSession, store: Store, request: JobRequest) -> list[R
     }
     with ThreadPoolExecutor(len(request.dataset.tables)) as pool:
         # Every file of every table is looked into before Spark reads the first.
-        looks = [pool.submit(_look, store, request.dataset, name, targets) for name, targets in by_table.items()]
+        looks = [
+            pool.submit(_inspect_table, store, request.dataset, name, targets) for name, targets in by_table.items()
+        ]
         raw = [look.result() for look in looks]
         jobs = [
             pool.submit(_ingest_table, spark, store, request, name, targets, found)
@@ -121,16 +123,16 @@ def classify_rows(raw: DataFrame, dataset: Dataset, name: str, tasks: int, files
     )
 
 
-def _look(store: Store, dataset: Dataset, name: str, targets: list[Target]) -> Raw:
+def _inspect_table(store: Store, dataset: Dataset, name: str, targets: list[Target]) -> RawTable:
     with step(f"{name}: headers"):
         objects = _require_unchanged(store, dataset, name, targets)
         files = inspect_files(store, dataset.tables[name], [key for target in targets for key in target.inputs])
         _require_rows(store, name, targets, files)
-    return Raw(files, max(sum(item.size for item in objects[target.partition]) for target in targets))
+    return RawTable(files, max(sum(item.size for item in objects[target.partition]) for target in targets))
 
 
 def _ingest_table(
-    spark: SparkSession, store: Store, request: JobRequest, name: str, targets: list[Target], raw: Raw
+    spark: SparkSession, store: Store, request: JobRequest, name: str, targets: list[Target], raw: RawTable
 ) -> list[Manifest]:
     dataset, table = request.dataset, request.dataset.tables[name]
     buckets = 1 + raw.largest // BYTES_PER_FILE if identifying(dataset, name) else 1
