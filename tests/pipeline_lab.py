@@ -6,8 +6,10 @@ from datetime import date
 
 from boostline.lake.manifest import read_current, ref_of
 from boostline.registry.compare import judge
+from boostline.registry.moves import moves_of
 from boostline.registry.promotion import promote_candidate
 from boostline.registry.versions import champion_of
+from boostline.tracking import tracking
 from tests.model_lab import put_baseline, toy_features, train_toy
 
 WEAK, STRONG = {"rmse": 2.0, "log_loss": 2.0}, {"rmse": 0.01, "log_loss": 0.01}
@@ -49,6 +51,11 @@ class Pipeline:
     def champion(self):
         found = champion_of(self.settings, self.dataset.name)
         return found and found.version
+
+    def moves(self):
+        """Every move of the dataset's aliases, the oldest first."""
+        with tracking(self.settings) as mlflow:
+            return moves_of(mlflow.versions(self.dataset.name))
 
 
 def train_ref(pipeline, day):

@@ -14,7 +14,8 @@ from boostline.dataset.sections import Promotion
 from boostline.errors import ModelRefused
 from boostline.lake.manifest import read_ref
 from boostline.registry.approval import LONGEST_REASON, Answer, carry_out, record_question
-from boostline.registry.promotion import history, overview, promote_by_hand, rollback
+from boostline.registry.overview import overview
+from boostline.registry.promotion import promote_by_hand, rollback
 
 NOON = "2024-05-10T12:00:00+00:00"
 
@@ -75,7 +76,7 @@ def test_a_candidate_waits_and_an_approval_makes_it_champion(pipeline, settings)
     reason = "version 1 of 2020-03-31 passed the gate, the first champion; approved by ann: fits the weekend [31m <b>"
     assert (done["promoted"], done["reason"], done["verdict"]["passed"]) == (True, reason, True)
     assert pipeline.champion() == "1"
-    assert [(move["who"], move["reason"]) for move in history(settings, name)] == [("ann", reason)]
+    assert [(move["who"], move["reason"]) for move in pipeline.moves()] == [("ann", reason)]
     assert pipeline.records("1")[1] == {
         "decision": "approved", "who": "ann", "when": NOON, "why": "fits the weekend [31m <b>",
         "promoted": True, "reason": reason,
@@ -86,9 +87,9 @@ def test_a_candidate_waits_and_an_approval_makes_it_champion(pipeline, settings)
 def test_the_same_answer_again_changes_nothing(pipeline, settings):
     waiting, _ = pipeline.wait("2020-03-31")
     done = pipeline.answer(waiting)
-    records, moves = pipeline.records("1"), history(settings, pipeline.dataset.name)
+    records, moves = pipeline.records("1"), pipeline.moves()
     assert pipeline.answer(waiting) == done
-    assert (pipeline.records("1"), history(settings, pipeline.dataset.name)) == (records, moves)
+    assert (pipeline.records("1"), pipeline.moves()) == (records, moves)
 
 
 def test_what_was_promoted_before_its_record_was_written_is_recorded_on_the_next_try(pipeline, settings, monkeypatch):
@@ -103,7 +104,7 @@ def test_what_was_promoted_before_its_record_was_written_is_recorded_on_the_next
     assert pipeline.champion() == "1" and pipeline.records("1") == []
     assert pipeline.answer(waiting)["promoted"]
     assert [item["decision"] for item in pipeline.records("1")] == ["approved"]
-    assert len(history(settings, pipeline.dataset.name)) == 1
+    assert len(pipeline.moves()) == 1
 
 
 def test_a_rejection_stands_until_somebody_answers_otherwise(pipeline):

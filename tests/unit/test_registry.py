@@ -16,7 +16,7 @@ from boostline.errors import FailError, ModelRefused, RetryError, ServiceUnavail
 from boostline.lake.manifest import read_ref
 from boostline.metrics import evaluate
 from boostline.registry import promotion
-from boostline.registry.promotion import history, promote_by_hand, rollback
+from boostline.registry.promotion import promote_by_hand, rollback
 from boostline.registry.versions import find_version, load_version, version_number
 from boostline.scoring.model_file import load_published
 from boostline.tracking import Tracking, tracking
@@ -151,13 +151,13 @@ def test_backfill_promotes_only_where_the_dataset_says_so(pipeline):
 def test_repeat_of_a_finished_run_changes_nothing(pipeline, settings):
     features, model = pipeline.train("2020-03-31")
     first = pipeline.judge("2020-03-31", features, model), pipeline.promote(model)
-    moves = history(settings, pipeline.dataset.name)
+    moves = pipeline.moves()
     again = pipeline.judge("2020-03-31", features, model), pipeline.promote(model)
     assert again == first
     pipeline.run("2020-04-01", seed=5)
     after_a_newer_champion = pipeline.judge("2020-03-31", features, model), pipeline.promote(model)
     assert after_a_newer_champion == first
-    assert history(settings, pipeline.dataset.name)[: len(moves)] == moves
+    assert pipeline.moves()[: len(moves)] == moves
     assert pipeline.champion() == "2"
 
 
@@ -186,7 +186,7 @@ def test_rolled_back_version_stays_blocked_and_moves_are_recorded(pipeline, stor
     assert (gone.version, now.version, pipeline.champion()) == ("2", "1", "1")
     pipeline.judge("2020-03-31", features, model)
     assert pipeline.promote(model)["reason"] == ("version 2 was rolled back (too many complaints) and stays blocked")
-    moves = history(settings, pipeline.dataset.name)
+    moves = pipeline.moves()
     assert [(move["from"], move["to"], move["who"]) for move in moves] == [
         ("", "1", "the pipeline"),
         ("1", "2", "the pipeline"),
@@ -199,8 +199,8 @@ def test_rolled_back_version_stays_blocked_and_moves_are_recorded(pipeline, stor
     with tracking(settings) as mlflow:
         mlflow.set_alias(pipeline.dataset.name, "champion", "2")
     promote_by_hand(store, settings, pipeline.dataset.name, "1", reason="after all", who="ann")
-    assert history(settings, pipeline.dataset.name)[:3] == moves
-    assert [move["reason"] for move in history(settings, pipeline.dataset.name)][3:] == ["after all"]
+    assert pipeline.moves()[:3] == moves
+    assert [move["reason"] for move in pipeline.moves()][3:] == ["after all"]
 
 
 def test_a_move_is_on_record_before_the_alias_moves(pipeline, settings, monkeypatch):
@@ -214,7 +214,7 @@ def test_a_move_is_on_record_before_the_alias_moves(pipeline, settings, monkeypa
         patch.setattr(Tracking, "set_alias", fails)
         pipeline.promote(model)
     assert pipeline.champion() is None
-    assert [move["to"] for move in history(settings, pipeline.dataset.name)] == ["1"]
+    assert [move["to"] for move in pipeline.moves()] == ["1"]
     assert pipeline.promote(model)["promoted"] and pipeline.champion() == "1"
 
 
@@ -302,11 +302,11 @@ def test_candidate_whose_file_is_damaged_is_not_promoted(pipeline, store, settin
     pipeline.run("2020-03-30")
     features, model = pipeline.train("2020-03-31", seed=5)
     assert pipeline.judge("2020-03-31", features, model)["passed"]
-    moves = history(settings, pipeline.dataset.name)
+    moves = pipeline.moves()
     mend = damage(store, read_ref(store, model), how)
     with pytest.raises(ModelRefused, match=message):
         pipeline.promote(model)
-    assert pipeline.champion() == "1" and history(settings, pipeline.dataset.name) == moves
+    assert pipeline.champion() == "1" and pipeline.moves() == moves
     mend()
     assert pipeline.promote(model)["promoted"] and pipeline.champion() == "2"
 

@@ -16,7 +16,7 @@ from boostline.settings import Settings
 @app.command(epilog="Example: boostline models nyc_flights")
 def models(dataset: DatasetName, as_json: JsonOption = False) -> None:
     """List the versions of a dataset's model, the newest first: data date, metric, aliases, who promoted it and why."""
-    from boostline.registry.promotion import overview
+    from boostline.registry.overview import overview
 
     spec = find_dataset(dataset)
     versions = overview(Settings(), spec.name)

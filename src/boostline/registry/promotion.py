@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 from boostline.dataset import Dataset
 from boostline.errors import FailError, ModelRefused, RetryError
 from boostline.lake.manifest import Ref
 from boostline.lake.store import Store
+from boostline.registry.moves import crown, move_alias, moves_of, withdraw_challenger
 from boostline.registry.versions import (
     ASKED,
     CHALLENGER,
     CHAMPION,
-    LAPSED,
-    MOVE,
     ROLLED_BACK,
-    add_approval,
     approvals_of,
     date_of,
     find_version,
     load_version,
-    order_of,
     promoted_before,
     verdict_of,
     version_number,
 )
 from boostline.settings import Settings
-from boostline.tracking import TAG, Tracking, Version, tracking
+from boostline.tracking import TAG, Version, tracking
 
 
 def promote_candidate(
@@ -92,7 +88,7 @@ def promote_candidate(
         now = mlflow.aliased(dataset.name, CHAMPION)
         if (now and now.version) != (champion and champion.version):  # loading takes a second: a person was faster
             raise RetryError(f"the champion of {dataset.name} changed meanwhile", "A retry asks the gate again")
-        _crown(mlflow, candidate, champion, reason=outcome["reason"], who=who)
+        crown(mlflow, candidate, champion, reason=outcome["reason"], who=who)
         mlflow.tag_version(dataset.name, candidate.version, {TAG + "promotion": json.dumps(outcome)})
         return outcome
 
@@ -124,7 +120,7 @@ def promote_by_hand(
     with tracking(settings) as mlflow:
         champion = mlflow.aliased(dataset, CHAMPION)
         if champion is None or champion.version != target.version:
-            _crown(mlflow, target, champion, reason=reason, who=who)
+            crown(mlflow, target, champion, reason=reason, who=who)
         if ROLLED_BACK in target.tags:
             mlflow.untag_version(dataset, target.version, ROLLED_BACK)
     return champion, target
@@ -152,7 +148,7 @@ def rollback(store: Store, settings: Settings, dataset: str, *, reason: str, who
         if champion is None:
             raise FailError(f"{dataset} has no champion", "Train and promote one first")
         versions = {item.version: item for item in mlflow.versions(dataset)}
-        moves = [move for move in _moves(list(versions.values())) if move["alias"] == CHAMPION]
+        moves = [move for move in moves_of(list(versions.values())) if move["alias"] == CHAMPION]
         earlier = [move["to"] for move in moves if move["to"] != champion.version]
         usable = [name for name in earlier if name in versions and ROLLED_BACK not in versions[name].tags]
         if not usable:
@@ -169,7 +165,7 @@ def rollback(store: Store, settings: Settings, dataset: str, *, reason: str, who
                 f"Look again: boostline models {dataset}",
             )
         mlflow.tag_version(dataset, champion.version, {ROLLED_BACK: reason})
-        _crown(mlflow, target, champion, reason=reason, who=who)
+        crown(mlflow, target, champion, reason=reason, who=who)
         return champion, target
 
 
@@ -201,62 +197,10 @@ def challenge(
         if target and mlflow.aliases(dataset).get(CHAMPION) == target.version:
             raise FailError(f"version {target.version} of {dataset} is the champion", "Challenge it with another one")
         if target and (before is None or before.version != target.version):
-            _move(mlflow, CHALLENGER, target, before, reason=reason, who=who)
+            move_alias(mlflow, CHALLENGER, target, before, reason=reason, who=who)
         elif before and target is None:
-            _withdraw(mlflow, before, reason=reason, who=who)
+            withdraw_challenger(mlflow, before, reason=reason, who=who)
     return before
-
-
-def history(settings: Settings, dataset: str) -> list[dict[str, str]]:
-    """All moves of the aliases, the oldest first: `{"time", "alias", "from", "to", "reason", "who"}`."""
-    with tracking(settings) as mlflow:
-        return _moves(mlflow.versions(dataset))
-
-
-def champions(settings: Settings, datasets: Iterable[str]) -> dict[str, dict[str, str]]:
-    """The champions of those datasets that have one: `{"version", "date", "since", "who", "reason"}`.
-
-    The last three are empty where somebody set the alias in MLflow itself.
-    """
-    found = {}
-    with tracking(settings) as mlflow:
-        for name in datasets:
-            if version := mlflow.aliased(name, CHAMPION):
-                moves = [move for move in _moves([version]) if move["alias"] == CHAMPION]
-                last = moves[-1] if moves else {"time": "", "who": "", "reason": ""}
-                told = {"since": last["time"], "who": last["who"], "reason": last["reason"]}
-                found[name] = {"version": version.version, "date": date_of(version), **told}
-    return found
-
-
-def overview(settings: Settings, dataset: str) -> list[dict[str, Any]]:
-    """All versions, the newest first.
-
-    Returns:
-        `{"version", "date", "aliases", "metrics", "passed", "fingerprint", "sha256", "rolled_back", "approvals", "moves"}`;
-        metrics are the gate's, on the version's own test rows; `passed` is none where nobody has judged; `approvals` as
-        `approvals_of` has them; `moves` as `history` has them, of an alias to this version, or from it to none.
-    """
-    with tracking(settings) as mlflow:
-        versions, aliases = mlflow.versions(dataset), mlflow.aliases(dataset)
-    found = []
-    for item in versions:
-        verdict = (verdict_of(item) or {}).get("verdict")
-        found.append(
-            {
-                "version": item.version,
-                "date": date_of(item),
-                "aliases": sorted(alias for alias, version in aliases.items() if version == item.version),
-                "metrics": verdict["candidate"]["metrics"] if verdict else {},
-                "passed": verdict["passed"] if verdict else None,
-                "fingerprint": item.tags.get(TAG + "fingerprint", ""),
-                "sha256": item.tags.get(TAG + "sha256", ""),
-                "rolled_back": item.tags.get(ROLLED_BACK),
-                "approvals": approvals_of(item),
-                "moves": _moves([item]),
-            }
-        )
-    return found
 
 
 def _obstacle(candidate: Version, champion: Version | None, *, is_backfill: bool) -> str | None:
@@ -279,56 +223,6 @@ def _unapproved(candidate: Version) -> dict[str, Any]:
     if records and records[-1]["decision"] != ASKED:
         return _outcome(False, records[-1]["reason"])
     return _outcome(False, f"version {candidate.version} waits for approval") | {"waits": candidate.version}
-
-
-def _crown(mlflow: Tracking, to: Version, champion: Version | None, *, reason: str, who: str) -> None:
-    """Make a version the champion.
-
-    One that was the challenger has nobody to challenge any more, and older ones wait for a person no more.
-    """
-    _move(mlflow, CHAMPION, to, champion, reason=reason, who=who)
-    for item in mlflow.versions(to.dataset):
-        records = approvals_of(item)
-        if records and records[-1]["decision"] == ASKED and order_of(item) < order_of(to):
-            why = f"version {item.version} lapsed, since version {to.version} of {date_of(to)} is champion and newer"
-            add_approval(mlflow, item, {"decision": LAPSED, "reason": why})
-    challenger = mlflow.aliased(to.dataset, CHALLENGER)
-    if challenger and challenger.version == to.version:
-        _withdraw(mlflow, challenger, reason="it is the champion now", who=who)
-
-
-def _move(mlflow: Tracking, alias: str, to: Version, before: Version | None, *, reason: str, who: str) -> None:
-    """Record a move, then make it: what is tried again after a crash in between stands there twice, nothing is lost."""
-    move = {"alias": alias, "from": before.version if before else "", "to": to.version, "reason": reason, "who": who}
-    _record(mlflow, to, before, move)
-    mlflow.set_alias(to.dataset, alias, to.version)
-
-
-def _withdraw(mlflow: Tracking, challenger: Version, *, reason: str, who: str) -> None:
-    move = {"alias": CHALLENGER, "from": challenger.version, "to": "", "reason": reason, "who": who}
-    _record(mlflow, challenger, None, move)
-    mlflow.delete_alias(challenger.dataset, CHALLENGER)
-
-
-def _record(mlflow: Tracking, holder: Version, before: Version | None, move: dict[str, str]) -> None:
-    # Numbered on from both, since the server's time counts whole seconds, and a record must never take another's place.
-    number = max([*_numbers(holder), *(_numbers(before) if before else [])], default=0) + 1
-    text = json.dumps({"time": mlflow.answered.isoformat()} | move)
-    mlflow.tag_version(holder.dataset, holder.version, {f"{MOVE}{number}": text})
-
-
-def _moves(versions: list[Version]) -> list[dict[str, str]]:
-    """What the versions' tags tell; a record without an alias is of the champion."""
-    found = [
-        ({"alias": CHAMPION} | json.loads(item.tags[f"{MOVE}{number}"]), number)
-        for item in versions
-        for number in _numbers(item)
-    ]
-    return [move for move, _ in sorted(found, key=lambda item: (item[0]["time"], item[1]))]
-
-
-def _numbers(version: Version) -> list[int]:
-    return [int(key.removeprefix(MOVE)) for key in version.tags if key.startswith(MOVE)]
 
 
 def _outcome(promoted: bool, reason: str) -> dict[str, Any]:

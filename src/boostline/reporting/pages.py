@@ -17,7 +17,7 @@ from boostline.dataset import dataset_path, load_dataset
 from boostline.errors import DatasetInvalid, RetryError
 from boostline.lake import paths
 from boostline.lake.store import NotFound, Store
-from boostline.registry.promotion import champions
+from boostline.registry.overview import champions
 from boostline.reporting.drawing import Chart
 from boostline.reporting.history import History, Line, chart
 from boostline.reporting.text import metric_name, number
