@@ -8,7 +8,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from boostline.local.layout import BUCKET, HISTORY_SERVER, Stack
 from boostline.local.places import ROOT
 from boostline.local.ports import HOST, free_ports
 from boostline.settings import Settings
+from tests.servers import http_server, put_database
 
 HOSTILE = "<script>alert('here')</script>"
 RUNS = 400
@@ -178,29 +178,11 @@ def site(s3: Stack, mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -
         "AIRFLOW__FAB__CONFIG_FILE": str(ROOT / "docker/airflow/webserver_config.py"),
     }
     airflow = str(Path(sys.executable).with_name("airflow"))
+    put_database("airflow.db", home)
     prepare = [sys.executable, "-c", PREPARE]
     done = subprocess.run(prepare, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     command = [airflow, "api-server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    with (home / "log").open("wb") as log:
-        server = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
-    try:
-        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
-        while not is_up(url):
-            assert server.poll() is None and time.monotonic() < deadline, (home / "log").read_text()[-4000:]
-            time.sleep(0.3)
+    url = f"http://127.0.0.1:{port}"
+    with http_server(command, env, f"{url}/api/v2/version", home / "log"):
         yield Site(url, store, env)
-    finally:
-        os.killpg(server.pid, 15)
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, 9)
-            server.wait(10)
-
-
-def is_up(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/api/v2/version", timeout=2).is_success
-    except httpx.TransportError:
-        return False

@@ -83,9 +83,7 @@ def test_a_challenger_that_is_taken_away_leaves_the_champion_to_answer(shared, s
     from boostline.tracking import tracking
 
     with tracking(world.settings) as mlflow:
-        mlflow._request(
-            "DELETE", "/api/2.0/mlflow/registered-models/alias", json={"name": "regression", "alias": "challenger"}
-        )
+        mlflow.delete_alias("regression", "challenger")
     wait_for("its end", lambda: shared.model("regression")["challenger"] is None, 10)
     rows = raw_rows("regression", 1)
     found = {shared.predict("regression", rows, params={"key": str(i)}).json()["version"] for i in range(40)}

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
+from tests.servers import mlflow_server
 
 from boostline.containers.servers import write_mlflow_login
 from boostline.errors import EnvironmentUnfit, ServiceUnavailable
@@ -31,36 +25,12 @@ def mlflow_with_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         patch.setenv("MLFLOW_LOGIN_STORE_URI", f"sqlite:///{folder}/login.db")
         write_mlflow_login(folder / "login.ini")
     environ = {
-        **os.environ,
         "MLFLOW_AUTH_CONFIG_PATH": str(folder / "login.ini"),
         "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "a key",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    argv = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--host", "127.0.0.1"]
-    argv += ["--port", str(port), "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    argv += ["--artifacts-destination", str(folder / "artifacts")]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(argv, env=environ, stdout=log, stderr=log, start_new_session=True)
-    try:
-        uri = f"http://127.0.0.1:{port}"
-        wait_until_healthy(uri, lambda: server.poll() is None, folder / "log")
+    with mlflow_server(folder, port, "--app-name", "basic-auth", **environ) as uri:
         yield uri
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(20)
-
-
-def wait_until_healthy(uri: str, runs: Callable[[], bool], log: Path) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and runs():
-        try:
-            if httpx.get(f"{uri}/health", timeout=1).is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.2)
-    raise AssertionError(log.read_text())
 
 
 def mlflow_check(uri: str) -> Any:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from boostline.errors import EnvironmentUnfit, FailError, ServiceUnavailable
 from boostline.settings import Settings
@@ -14,10 +21,10 @@ from boostline.tracking import tracking
 
 @pytest.fixture
 def answering():
-    """`answering(status, body)`: the port of a server that gives every request this answer; what it was asked."""
+    """`answering(status, body, certificate)`: a server that gives every request this answer; its port, what it was asked."""
     servers = []
 
-    def start(status, body):
+    def start(status, body, certificate=None):
         asked = []
 
         class Handler(BaseHTTPRequestHandler):
@@ -32,6 +39,10 @@ def answering():
                 return
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         return server.server_port, asked
@@ -40,6 +51,41 @@ def answering():
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A file with a key, and the certificate for 127.0.0.1 that it has signed itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mlflow")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = tmp_path / "mlflow.pem"
+    path.write_bytes(private + signed.public_bytes(pem))
+    return path
+
+
+def test_a_servers_certificate_is_checked(answering, certificate, monkeypatch):
+    answer = b'{"model_version": {"name": "toys", "version": "1"}}'
+    port, asked = answering(200, answer, certificate)
+    with (
+        pytest.raises(ServiceUnavailable, match="certificate verify failed"),
+        tracking(Settings(mlflow_uri=f"https://127.0.0.1:{port}")) as mlflow,
+    ):
+        mlflow.version("toys", "1")
+    assert not asked
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    port, asked = answering(200, answer, certificate)
+    with tracking(Settings(mlflow_uri=f"https://127.0.0.1:{port}")) as mlflow:
+        assert mlflow.version("toys", "1").version == "1"
+    assert asked
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from typing import Any
 
 import httpx
 import psutil
@@ -129,7 +131,7 @@ def _mlflow(stack: Stack) -> Service:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its job runner is several more processes
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    return Service(MLFLOW, argv, env, lambda: httpx.get(f"{stack.mlflow_uri}/health", timeout=2).is_success)
+    return Service(MLFLOW, argv, env, lambda: _http().get(f"{stack.mlflow_uri}/health").is_success)
 
 
 def _airflow(stack: Stack) -> list[Service]:
@@ -151,9 +153,15 @@ def _airflow(stack: Stack) -> list[Service]:
     ]
 
 
+@cache
+def _http() -> httpx.Client:
+    # One for all looks: each client reads the system's certificates first, which takes longer than the look.
+    return httpx.Client(timeout=2)
+
+
 def _json(url: str) -> dict[str, object] | None:
     """What a server says, or none while it has no answer yet."""
-    answer = httpx.get(url, timeout=2)
+    answer = _http().get(url)
     try:
         return answer.json() if answer.is_success else None
     except ValueError:  # a Spark master attaches its pages one by one: until /json/ is there, / answers in its place
@@ -161,21 +169,23 @@ def _json(url: str) -> dict[str, object] | None:
 
 
 def _bucket_answers(stack: Stack) -> bool:
+    _s3_client(stack.s3_endpoint, *(stack.env[name] for name in S3_KEYS)).list_objects_v2(Bucket=BUCKET, MaxKeys=1)
+    return True
+
+
+@cache
+def _s3_client(endpoint: str, key: str, secret: str) -> Any:
     import boto3
     from botocore.config import Config
 
-    config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
-    key, secret = (stack.env[name] for name in S3_KEYS)
-    client = boto3.client(
+    return boto3.client(
         "s3",
-        endpoint_url=stack.s3_endpoint,
+        endpoint_url=endpoint,
         region_name="us-east-1",
-        config=config,
+        config=Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1}),
         aws_access_key_id=key,
         aws_secret_access_key=secret,
     )
-    client.list_objects_v2(Bucket=BUCKET, MaxKeys=1)
-    return True
 
 
 def _worker_registered(master_ui: int) -> bool:
