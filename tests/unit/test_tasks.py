@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
@@ -28,7 +30,7 @@ def tasks(tmp_path_factory):
 @pytest.fixture
 def task(tasks, store, settings, request, monkeypatch, tmp_path):
     """`task(name, **form)`: what a task of a run returns, less what it cost; the tasks before it have run."""
-    dataset = toy_dataset("regression", request.node.name.removeprefix("test_")[:60], **{"model.rounds": 5})
+    dataset = toy_dataset("regression", request.function.__name__.removeprefix("test_")[:60], **{"model.rounds": 5})
     body = dataset.model_dump(mode="json", by_alias=True, exclude_unset=True)
     (tmp_path / f"{dataset.name}.yaml").write_text(yaml.safe_dump(body))
     for key in ("lake", "s3_endpoint", "mlflow_uri"):
@@ -37,13 +39,14 @@ def task(tasks, store, settings, request, monkeypatch, tmp_path):
     features, baseline = toy_features(store, dataset, DAY, rows=400), put_baseline(store, dataset, DAY, WEAK)
     handed = {"featurize": {"refs": [features.model_dump()]}, "baseline": {"refs": [baseline.model_dump()]}}
 
+    dag_run = SimpleNamespace(partition_key=DAY, logical_date=None, run_id="manual__1", run_type="manual")
+    ti = SimpleNamespace(try_number=1, xcom_pull=lambda task_ids: handed[task_ids])
+
     def run(name, **form):
-        dag_run = SimpleNamespace(partition_key=DAY, logical_date=None, run_id="manual__1", run_type="manual")
-        ti = SimpleNamespace(try_number=1, xcom_pull=lambda task_ids: handed[task_ids])
         handed[name] = getattr(tasks, name)(dataset.name, dag_run=dag_run, params=form, ti=ti)
         return tasks._timeless(handed[name])
 
-    run.dataset = dataset.name
+    run.dataset, run.context = dataset.name, {"dag_run": dag_run, "params": {}, "ti": ti}
     return run
 
 
@@ -65,6 +68,20 @@ def test_version_deleted_in_mlflow_is_trained_and_registered_anew(task, mlflow_u
     # Another date's version may bear the number, where the whole registered model was deleted.
     client.set_model_version_tag(task.dataset, "2", "boostline.fingerprint", "another's")
     assert task("train")["ran"]
+
+
+def test_java_that_is_gone_fails_the_spark_task_for_good(task, tmp_path, monkeypatch):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from boostline.orchestration.spark_job import SparkJob
+
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", "spark://127.0.0.1:1")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "gone"))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")  # of spark-submit
+    job = SparkJob(task_id="baseline", job="baseline", dataset=task.dataset)
+    told = f"EnvironmentUnfit: there is no Java in {tmp_path}/gone/bin, below JAVA_HOME.\nInstall Java 17 or 21"
+    with pytest.raises(AirflowFailException, match=told):
+        job.execute(task.context)
 
 
 def test_experiment_of_the_published_model_changes_nothing_of_its_version(task, settings, mlflow_uri):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from datetime import timedelta
 from typing import Any
@@ -150,6 +151,7 @@ class SparkJob(SparkSubmitOperator):
         except AirflowException as error:
             if known := load_error(store, request):
                 raise known from error
+            _require_java()
             raise SparkLost(
                 f"the Spark job ended without saying why: {error}", "The task's log above holds the driver's output"
             ) from error
@@ -158,6 +160,14 @@ class SparkJob(SparkSubmitOperator):
             raise SparkLost(f"the Spark job of attempt {request.attempt} left no result", "See the task's log above")
         self.log.info("Spark applied: %s", json.dumps(result.spark, sort_keys=True))
         return result
+
+
+def _require_java() -> None:
+    """Tell a spark-submit that found no Java, which no retry mends, from one that lost Spark."""
+    home = os.environ.get("JAVA_HOME")
+    if not shutil.which("java", path=f"{home}/bin" if home else None):
+        where = f"in {home}/bin, below JAVA_HOME" if home else "on the PATH, and JAVA_HOME is not set"
+        raise EnvironmentUnfit(f"there is no Java {where}", "Install Java 17 or 21, and set JAVA_HOME to it")
 
 
 def _scorer(settings: Settings, store: Store, dataset: str, wanted: str | None) -> Scorer:
