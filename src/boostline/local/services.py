@@ -28,7 +28,6 @@ class Service:
     Attributes:
         ready: A probe of the real service; False, or any httpx or botocore error, means not yet.
         after: The service that has to be ready before this one starts.
-        within: Seconds until it has to be ready.
     """
 
     name: str
@@ -36,7 +35,6 @@ class Service:
     env: dict[str, str]
     ready: Callable[[], bool]
     after: str | None = None
-    within: float = 240
 
 
 def services(stack: Stack) -> list[Service]:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 POLL = 0.2  # seconds between two looks while starting
 WATCH = 1.0  # and later
+READY_WITHIN = 240  # seconds for each service
 PATIENCE = 8.0  # seconds that services get to end by themselves
 
 
@@ -133,8 +134,8 @@ class Supervisor:
             log.info("%s is ready after %.1f s", service.name, seconds)
             self._note_service(service.name, ready=True, seconds=round(seconds, 1))
             return True
-        if seconds > service.within:
-            raise ServiceUnavailable(f"{service.name} is not ready after {service.within:.0f} s", f"See {where}")
+        if seconds > READY_WITHIN:
+            raise ServiceUnavailable(f"{service.name} is not ready after {READY_WITHIN} s", f"See {where}")
         return False
 
     def _watch(self) -> None:
