@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,18 +35,30 @@ def run(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     assert drivers, "ingest ended before its driver could be killed"
     for driver in drivers:
         driver.kill()
-
-    def ended() -> bool:
-        return world.client.run(DAG, run_id)["state"] in ("success", "failed")
-
-    # The model lies in the lake, MLflow is being told, and no manifest names it yet.
-    wait_for("files of the model", lambda: written(world, MODELS) or ended())
-    title = f"airflow worker -- {task(world, run_id, 'train')['id']}"
-    for process in psutil.process_iter(["cmdline"]):
-        if title in " ".join(process.info["cmdline"] or ()):
+    with silent_mlflow(world):
+        # The model lies in the lake, MLflow has not answered yet, and no manifest names it.
+        wait_for("files of the model", lambda: written(world, MODELS))
+        title = f"airflow worker -- {task(world, run_id, 'train')['id']}"
+        trainings = [p for p in psutil.process_iter(["cmdline"]) if title in " ".join(p.info["cmdline"] or ())]
+        assert trainings, "train ended before it could be killed"
+        for process in trainings:
             process.kill()
-    wait_for("the end", ended)
+    wait_for("the end", lambda: world.client.run(DAG, run_id)["state"] in ("success", "failed"))
     return world.client.run(DAG, run_id)
+
+
+@contextmanager
+def silent_mlflow(world: World) -> Iterator[None]:
+    """MLflow takes connections and answers none meanwhile."""
+    (server,) = world.processes("/mlflow.db")
+    family = [server, *server.children(recursive=True)]
+    for process in family:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in family:
+            process.resume()
 
 
 def task(world: World, run_id: str, name: str) -> dict[str, Any]:
