@@ -25,7 +25,7 @@ Metrics = dict[str, Any]
 METRICS_BY_TASK = {
     "regression": ("rmse", "mae", "r2", "gini"),
     "binary": ("log_loss", "auc", "pr_auc", "accuracy", "precision", "recall", "f1"),
-    "multiclass": ("log_loss", "auc", "accuracy", "precision", "recall", "f1"),
+    "multiclass": ("log_loss", "auc", "pr_auc", "accuracy", "precision", "recall", "f1"),
 }
 """Metrics of each task, the first of them the usual one."""
 
@@ -65,9 +65,9 @@ def evaluate(
     Returns:
         Floats by metric name; for classifiers also `per_class`: class → precision, recall, f1, rows.
         Lower is better for those of `LOWER_IS_BETTER`. rmse and mae are in the label's unit, r2 and gini at most 1,
-        log_loss in nats, the others from 0 to 1. Multiclass auc is one-vs-rest, averaged over the classes that both
-        occur and do not fill the rows; its precision, recall and f1 are averaged over the classes that occur in label
-        or prediction.
+        log_loss in nats, the others from 0 to 1. Multiclass auc and pr_auc are one-vs-rest, averaged over the classes
+        that both occur and do not fill the rows; its precision, recall and f1 are averaged over the classes that occur
+        in label or prediction.
 
     Raises:
         ModelRefused: A prediction is NaN or infinite.
@@ -158,10 +158,7 @@ def _binary(y: Floats, p: Floats, threshold: float, classes: tuple[str, ...]) ->
     clipped = np.clip(p, np.finfo(np.float64).eps, 1 - np.finfo(np.float64).eps)
     metrics: Metrics = {"log_loss": -float(np.where(y == 1, np.log(clipped), np.log1p(-clipped)).mean())}
     if 0 < y.sum() < len(y):
-        metrics["auc"] = _auc(y, p)
-        _, cut, true_positives = threshold_steps(y, p)
-        recall = true_positives / y.sum()
-        metrics["pr_auc"] = float((np.diff(recall, prepend=0.0) * true_positives / cut).sum())
+        metrics |= {"auc": _auc(y, p), "pr_auc": _average_precision(y, p)}
     decided = (p >= threshold).astype(np.float64)
     metrics["accuracy"] = float((decided == y).mean())
     per_class = {name: _class_metrics(y == index, decided == index) for index, name in enumerate(classes)}
@@ -179,8 +176,9 @@ def _multiclass(y: NDArray[np.int64], p: Floats, classes: tuple[str, ...]) -> Me
         "accuracy": float((decided == y).mean()),
     }
     seen = np.bincount(y, minlength=len(classes))
-    if areas := [_auc(y == index, p[:, index]) for index in np.flatnonzero((seen > 0) & (seen < len(y)))]:
-        metrics["auc"] = float(np.mean(areas))
+    if defined := [(y == index, p[:, index]) for index in np.flatnonzero((seen > 0) & (seen < len(y)))]:
+        for name, area in (("auc", _auc), ("pr_auc", _average_precision)):
+            metrics[name] = float(np.mean([area(*each) for each in defined]))
     per_class = {name: _class_metrics(y == index, decided == index) for index, name in enumerate(classes)}
     occurs = [classes[index] for index in np.union1d(y, decided)]
     for name in ("precision", "recall", "f1"):
@@ -203,6 +201,15 @@ def _auc(y: NDArray[Any], p: Floats) -> float:
     positives = float(y.sum())
     ranks = float(_ranks(p)[y == 1].sum())
     return (ranks - positives * (positives + 1) / 2) / (positives * (len(y) - positives))
+
+
+def _average_precision(y: NDArray[Any], p: Floats) -> float:
+    """The area under precision over recall, by steps; both classes occur."""
+    import numpy as np
+
+    _, cut, true_positives = threshold_steps(y, p)
+    recall = true_positives / y.sum()
+    return float((np.diff(recall, prepend=0.0) * true_positives / cut).sum())
 
 
 def _ranks(values: Floats) -> Floats:

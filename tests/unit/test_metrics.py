@@ -82,7 +82,9 @@ def test_multiclass_metrics_agree_with_scikit_learn(rows):
         assert [found["per_class"][key][name] for key in names] == pytest.approx(each)
     if set(y) == set(every) and len(names) > 2:
         assert found["auc"] == pytest.approx(sk.roc_auc_score(y, p, multi_class="ovr", average="macro"))
-    assert ("auc" in found) == (len(set(y)) > 1)
+        each = (y[:, None] == every).astype(int)
+        assert found["pr_auc"] == pytest.approx(sk.average_precision_score(each, p, average="macro"))
+    assert ("auc" in found) == ("pr_auc" in found) == (len(set(y)) > 1)
 
 
 @given(binary_rows(), st.sampled_from(["f1", "recall", "cost"]), st.floats(0.05, 1), st.floats(0, 9), st.floats(0, 9))
