@@ -83,6 +83,20 @@ class Transform(BaseModel):
         """
         return self.features(self.clean(raw))
 
+    def for_clean_rows(self, dataset: Dataset | None = None) -> Transform:
+        """The same for rows of the lake. Ingest has applied their string rules, and twice they may give another text.
+
+        Args:
+            dataset: Whose rules ingest applied, where they may be others than this transformation's own.
+        """
+        columns = {
+            name: column.model_copy(update={"clean": ()})
+            if dataset is None or column.clean == string_rules(dataset.raw_columns.get(name))
+            else column
+            for name, column in self.columns.items()
+        }
+        return self.model_copy(update={"columns": columns})
+
     def clean(self, table: Any) -> Any:
         """Apply the string rules to those columns that have any; a text of which nothing is left is missing."""
         import pyarrow as pa
@@ -130,11 +144,17 @@ def raw_contract(dataset: Dataset) -> dict[str, RawColumn]:
     return {
         name: RawColumn(
             type=column.type,
-            clean=tuple(rule if isinstance(rule, str) else rule.model_dump() for rule in column.clean),
+            clean=string_rules(column),
             null_values=missing[name],
         )
         for name, column in needed_columns(dataset).items()
     }
+
+
+def string_rules(column: Column | None) -> tuple[dict[str, str] | str, ...]:
+    """A column's string rules as transform.json has them; none for no column."""
+    rules = column.clean if column else ()
+    return tuple(rule if isinstance(rule, str) else rule.model_dump() for rule in rules)
 
 
 def _apply_rule(text: Any, rule: dict[str, str] | str) -> Any:

@@ -184,7 +184,7 @@ def test_openapi_examples_are_answered_as_they_say(server):
     bodies, answers = found["requestBody"]["content"], found["responses"]["200"]["content"]
     for task in TASKS:
         sent = bodies["application/json"]["examples"][task]["value"]
-        assert sent["records"][0]["city"] in ("rome", "oslo", "bern", "lima")
+        assert sent["records"][0]["city"] in ("rome", "slo", "bern", "lima")
         answer = server.client.post(f"/v1/models/{task}:predict", json=sent)
         assert answer.json() == answers["application/json"]["examples"][task]["value"]
         as_text = server.client.post(

@@ -47,6 +47,16 @@ def raw_rows(lines: list[str]) -> pa.Table:
     )
 
 
+def parity_lines() -> list[str]:
+    """Those of the lab. Of "XXd" the rules leave "xd", and would leave "d" of that."""
+    lines = []
+    for line in hostile_lines():
+        rest, load = line.rsplit(",", 1)
+        odd = ",d," in rest
+        lines.append(f"{rest.replace(',d,', ',XXd,')},{float(load) + 9 * odd:.3f}")
+    return lines
+
+
 def as_columns(rows: list[dict[str, Any]], names: list[str]) -> dict[str, list[Any]]:
     """The answers to the first rows, by column."""
     return {name: [row[name] for row in rows[:ROWS]] for name in names}
@@ -55,11 +65,12 @@ def as_columns(rows: list[dict[str, Any]], names: list[str]) -> dict[str, list[A
 @pytest.fixture
 def trained(request: pytest.FixtureRequest, lab: Lab, settings: Settings) -> tuple[Dataset, Manifest, Ref]:
     """A dataset of the task with its baseline, and a champion that the training task made."""
-    changes = {"name": f"parity_{request.param}", "stream": {}, "model": {"rounds": 40, "early_stopping": 10},
+    changes = {"name": f"parity_{request.param}", "stream": {},
+               "tables.readings.columns.site.clean": ["trim", "lower", {"replace": "^x"}], "model": {"rounds": 40, "early_stopping": 10},
                "split": {"kind": "first_rows", "test_rows": ROWS, "valid_rows": 100}}  # fmt: skip
     dataset = dataset_of(TASKS[request.param] | changes)
     lab.name = dataset.name
-    lab.land_all(csv(hostile_lines()))
+    lab.land_all(csv(parity_lines()))
     features = lab.features(dataset)
     baseline = lab.baseline(dataset, features)
     model = train_toy(lab.store, settings, dataset, lab.refs[features.attempt])
@@ -72,7 +83,7 @@ def test_every_path_gives_the_same_predictions(
     lab: Lab, settings: Settings, trained: tuple[Dataset, Manifest, Ref], tmp_path: Path
 ) -> None:
     dataset, baseline, model = trained
-    raw = raw_rows(hostile_lines())
+    raw = raw_rows(parity_lines())
     answer = load_published(lab.store, read_ref(lab.store, model)).answer(raw)
     expected, names = answer.to_pydict(), answer.column_names
     found: dict[str, dict[str, list[Any]]] = {}

@@ -16,7 +16,7 @@ from boostline.lake.job import JobRequest, Scorer
 from boostline.lake.manifest import Manifest, Ref, read_ref
 from boostline.lake.paths import attempt_folder, version_folder
 from boostline.lake.plan import plan_ingest, plan_stage
-from boostline.scoring.model_file import UBJ, load_published
+from boostline.scoring.model_file import INFO, UBJ, load_model, load_published
 from boostline.spark.failures import explain
 from boostline.spark.score import run_score
 from boostline.spark.scoring import share, with_predictions
@@ -70,6 +70,17 @@ def test_spark_answers_as_the_model_does(lab: Lab, task: str) -> None:
         ours, theirs = found[name].to_pylist(), expected[name].to_pylist()
         assert ours == (theirs if name == "prediction" and task != "regression" else pytest.approx(theirs, rel=1e-6))
     assert len(set(found["prediction"].to_pylist())) > 1
+
+
+def test_versions_of_the_same_trees_keep_their_own_threshold(ready: tuple[Lab, Manifest]) -> None:
+    (lab, _), dataset = ready, dataset_of(BINARY)
+    model = load_published(lab.store, read_ref(lab.store, put_model(lab, dataset, lab.features(dataset))))
+    joined = lab.spark.createDataFrame(raw_rows(lab, dataset).to_pandas())
+    for version, threshold, classes in (("1", 0.0, {"1"}), ("2", 2.0, {"0"})):
+        info = model.info.model_copy(update={"threshold": threshold}).model_dump_json().encode()
+        files = {**model.files, INFO: info}
+        shared = share(lab.spark, load_model(files, "changed"), version)
+        assert {row["prediction"] for row in with_predictions(joined, shared, ["id"]).collect()} == classes
 
 
 def test_scoring_twice_gives_the_same_rows_and_versions_do_not_mix(ready: tuple[Lab, Manifest]) -> None:

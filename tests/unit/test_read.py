@@ -66,9 +66,9 @@ def test_the_model_of_a_date_answers(store, settings) -> None:
     Pipeline(store, settings, dataset).train(DAY)
     found = published("model", "read_toys", DAY, store=store)
     model = published_model("read_toys", DAY, store)
-    raw = published("features", "read_toys", DAY, part="test_raw", store=store).to_arrow()
-    answer = model.answer(raw)
-    rmse = float(((answer["prediction"].to_numpy() - raw["_label"].to_numpy()) ** 2).mean() ** 0.5)
+    clean = published("features", "read_toys", DAY, part="test_raw", store=store).to_arrow()
+    answer = model.for_clean_rows().answer(clean)
+    rmse = float(((answer["prediction"].to_numpy() - clean["_label"].to_numpy()) ** 2).mean() ** 0.5)
     assert rmse == pytest.approx(found.read_json("model.json")["metrics"]["test"]["rmse"], rel=1e-9)
     with pytest.raises(DataMissing, match=f"model/read_toys/date={DAY} has no rows"):
         found.to_arrow()

@@ -22,11 +22,12 @@ from boostline.lake.manifest import read_current, read_ref, read_refs
 from boostline.lake.store import Store
 from boostline.local.layout import BUCKET
 from boostline.metrics import evaluate
+from boostline.registry.versions import find_version, load_version
 from boostline.reporting.drift import _psi, _shares, changes
 from boostline.reporting.evaluation import evaluation
 from boostline.reporting.page import render_page, verdict_sentence
 from boostline.reporting.report import Stages, build_result, load_result, report_keys
-from boostline.reporting.rows import TestRows, TrainRows
+from boostline.reporting.rows import TestRows, TrainRows, load_test_rows
 from boostline.reporting.terminal import run_summary
 from boostline.reporting.text import days, share
 from boostline.scoring.model_file import ModelInfo, load_published
@@ -194,6 +195,22 @@ def test_hostile_texts_stay_texts(lab, task):
     # A text of dollars would be mathematics, which Bokeh loads a script for.
     assert not re.search(r'"(TeX|MathML)"', json.dumps(drawn(report.page)))
     assert '"PlainText"' in json.dumps(drawn(report.page)["slices"])
+
+
+def test_rows_of_the_report_are_predicted_as_the_gate_measured_them(two_runs):
+    bench, _, report = two_runs
+    features, baseline, model = read_refs(bench.store, [bench.facts.features, bench.facts.baseline, bench.facts.model])
+    champion = load_version(bench.store, find_version(bench.settings, bench.dataset.name, "1"))
+    rows = load_test_rows(
+        bench.store, bench.settings, bench.dataset, features=features, baseline=baseline,
+        candidate=load_published(bench.store, model), champion=champion,
+    )  # fmt: skip
+    measured = {"candidate": report.run["candidate"]["metrics"]["test"], "champion": report.run["champion"]["metrics"]}
+    for name, expected in measured.items():
+        found = evaluate(bench.dataset.task, rows.label, rows.predictions[name], threshold=rows.thresholds[name])
+        assert {key: found[key] for key in expected if key != "per_class"} == pytest.approx(
+            {key: value for key, value in expected.items() if key != "per_class"}
+        )
 
 
 def test_intervals_hold_the_metrics_and_pair_the_differences(two_runs):

@@ -107,7 +107,8 @@ def _score_champion(
     name, learnt = f"the champion, version {champion.version}", date_of(champion)
     if learnt > day.isoformat():
         return None, [f"{name}, was not compared: its data date {learnt} is later, so it may know these test rows"]
-    model = load_version(store, champion)
+    # The champion's own rules are applied where they differ from those that cleaned these rows.
+    model = load_version(store, champion).for_clean_rows(dataset)
     if model.info.task != dataset.task:
         return None, [f"{name}, was not compared: its task is {model.info.task}, this one's is {dataset.task}"]
     raw = read_parquet(store, test_raw_keys(features))
@@ -126,7 +127,7 @@ def predict_in_order(model: Model, raw: Any, classes: tuple[str, ...], threads: 
 
     Args:
         model: Any version's.
-        raw: `pyarrow.Table` of raw rows.
+        raw: `pyarrow.Table` of rows as the model takes them.
         classes: The classes of the rows' date, in order.
         threads: For XGBoost.
 

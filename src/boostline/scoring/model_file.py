@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from boostline.dataset import Dataset
 from boostline.errors import ModelRefused
 from boostline.lake import published
 from boostline.lake.manifest import FileEntry, Manifest
@@ -84,6 +85,10 @@ class Model:
     booster: Any
     files: Mapping[str, bytes]
     """What it was loaded from, by name, for whoever hands it on."""
+
+    def for_clean_rows(self, dataset: Dataset | None = None) -> Model:
+        """The same for rows of the lake, which are clean already; see `Transform.for_clean_rows`."""
+        return replace(self, transform=self.transform.for_clean_rows(dataset))
 
     def predict(self, raw: Any, threads: int = 1) -> NDArray[np.float64]:
         """Score raw rows.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,17 +13,18 @@ from pyspark.sql import functions as F
 from boostline.dataset import Dataset
 from boostline.errors import DataInvalid
 from boostline.lake.store import Store
-from boostline.scoring.model_file import Model, load_model
+from boostline.scoring.model_file import INFO, TRANSFORM, Model, load_model
 from boostline.spark.clean import require_one_match
 from boostline.spark.names import quoted, schema_of
 from boostline.spark.rowhash import as_text, hash_of, sum_of
+from boostline.transform import string_rules
 
 VERSION = "model_version"
 ROWS_PER_BATCH = 65_536
 """Rows that Spark hands to Python at once; its own 10,000 cost a call into XGBoost more often."""
 
 _MODELS: dict[str, Model] = {}
-"""In a Python process of an executor: the last model that it scored with, by SHA-256."""
+"""In a Python process of an executor: the last model that it scored with, by the hash of its files."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,7 @@ def require_same_contract(model: Model, version: str, dataset: Dataset) -> None:
     for name, column in model.transform.columns.items():
         if name not in now:
             continue
-        clean = (rule if isinstance(rule, str) else rule.model_dump() for rule in now[name].clean)
-        then, today = _rules(column.type, column.clean), _rules(now[name].type, clean)
+        then, today = _rules(column.type, column.clean), _rules(now[name].type, string_rules(now[name]))
         if then != today:
             raise DataInvalid(
                 f"model version {version} of {dataset.name} learnt from column {name} as {then}; "
@@ -75,7 +76,7 @@ def with_predictions(rows: DataFrame, shared: Shared, keep: list[str]) -> DataFr
     """Score rows where they lie.
 
     Args:
-        rows: The contract's columns after the joins.
+        rows: Clean rows: the contract's columns after the joins.
         shared: The model.
         keep: Columns to keep, such as the id.
 
@@ -95,7 +96,7 @@ def with_predictions(rows: DataFrame, shared: Shared, keep: list[str]) -> DataFr
     wanted = list(dict.fromkeys([*keep, *model.transform.columns]))
     types, answer = dict(rows.dtypes), model.info.answer_columns
     schema = schema_of({name: types[name] for name in keep} | answer)
-    scored = rows.select(*wanted).mapInArrow(_scorer(shared.files, model.info.sha256, keep), schema)
+    scored = rows.select(*wanted).mapInArrow(_scorer(shared, keep), schema)
     return scored.select(*keep, F.lit(shared.version).alias(VERSION), *map(quoted, answer))
 
 
@@ -134,22 +135,27 @@ def _rules(kind: str, clean: Iterable[Any]) -> str:
     return f"string, clean: [{', '.join(said)}]"
 
 
-def _scorer(files: Any, sha256: str, keep: list[str]) -> Callable[[Iterator[Any]], Iterator[Any]]:
+def _scorer(shared: Shared, keep: list[str]) -> Callable[[Iterator[Any]], Iterator[Any]]:
+    files = shared.files
+    # Two versions may have the same trees and differ in their threshold; model.json holds the trees' SHA-256.
+    digest = hashlib.sha256(shared.model.files[INFO] + shared.model.files[TRANSFORM]).hexdigest()
+
     def score(batches: Iterator[Any]) -> Iterator[Any]:
         import pyarrow as pa
 
         for batch in batches:
             table = pa.Table.from_batches([batch])
-            answer = _loaded(sha256, files).answer(table)
+            answer = _loaded(digest, files).answer(table)
             columns = [*table.select(keep).columns, *answer.columns]
             yield from pa.table(columns, names=[*keep, *answer.column_names]).combine_chunks().to_batches()
 
     return score
 
 
-def _loaded(sha256: str, files: Any) -> Model:
+def _loaded(digest: str, files: Any) -> Model:
     """The model, parsed once per process, which lives as long as the executor."""
-    if sha256 not in _MODELS:
+    if digest not in _MODELS:
         _MODELS.clear()
-        _MODELS[sha256] = load_model(files.value, f"the model with SHA-256 {sha256}")
-    return _MODELS[sha256]
+        # Rows of the lake are clean, by the model's own rules: see `require_same_contract`.
+        _MODELS[digest] = load_model(files.value, "the model that the driver has shared").for_clean_rows()
+    return _MODELS[digest]
