@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
@@ -114,6 +115,19 @@ def test_imputed_numbers_and_integers(lab: Lab) -> None:
     assert lab.rows(manifest, "test")["power"].to_pylist()[0] == mean == lab.transform(manifest).numeric["power"]
     median = lab.featurize(dataset_of({"features.impute": {"power": {"strategy": "median"}}}))
     assert lab.transform(median).numeric["power"] == lab.rows(median, "test")["power"].to_pylist()[0]
+
+
+def test_a_median_is_that_of_the_train_rows_and_not_nearly_it(lab: Lab) -> None:
+    # Far more rows than the first 1,000, up to which Spark's own tolerance of a thousandth changes nothing.
+    values = np.random.default_rng(5).lognormal(0, 3, 20_001)
+    lab.land_all(csv([f"{number},a,{value!r},on,{DAY},1" for number, value in enumerate(values.tolist())]))
+    impute = {
+        "features.impute": {"power": {"strategy": "median"}},
+        "split": {"kind": "first_rows", "test_rows": 1, "valid_rows": 1},
+    }
+    manifest = lab.features(dataset_of(impute))
+    train = lab.rows(manifest, "train")["power"].to_numpy()
+    assert len(train) == 19_999 and lab.transform(manifest).numeric["power"] == np.median(train)
 
 
 def test_classes_are_those_of_train_and_others_drop_out(good: Lab) -> None:

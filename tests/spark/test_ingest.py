@@ -15,7 +15,7 @@ from boostline.lake.manifest import read_current
 from boostline.lake.plan import plan_ingest
 from boostline.lake.store import Store
 from boostline.spark import ingest as ingest_module
-from boostline.spark.ingest import run_ingest
+from boostline.spark.ingest import classify_rows, run_ingest
 from boostline.spark.raw import inspect_files, read_raw
 from tests.spark.lab import DAY, GOOD_ROWS, HEADER, SITES, Lab, csv, dataset_of, parquet, truncated_gzip
 
@@ -207,6 +207,18 @@ def test_a_large_day_becomes_several_files(lab: Lab, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ingest_module, "BYTES_PER_FILE", 150)
     parts = lab.ingest(dataset_of({"tables.readings.max_bad_share": 0.1}))[READINGS]
     assert len(parts.files) > 1 and parts.row_hash == whole.row_hash and parts.rows == whole.rows
+
+
+@pytest.mark.parametrize("files", [1, 4])
+def test_rows_are_shuffled_once_and_those_of_a_date_lie_in_as_many_tasks_as_asked(lab: Lab, files: int) -> None:
+    dataset = dataset_of()
+    raw = inspect_files(lab.store, dataset.tables["readings"], [lab.land(csv([*GOOD_ROWS, GOOD_ROWS[0]]))])
+    text = read_raw(lab.spark, lab.store, dataset.tables["readings"], raw)
+    rows = classify_rows(text, dataset, "readings", 4, files)
+    assert rows._jdf.queryExecution().executedPlan().toString().count("Exchange ") == 1
+    tasks = [len(part) for part in rows.rdd.glom().collect()]
+    assert len(tasks) == 4 and sum(tasks) == 13 and (sum(map(bool, tasks)) > 1) == (files > 1)
+    assert "_bucket" not in rows.columns
 
 
 def test_a_file_replaced_while_it_was_read_is_noticed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

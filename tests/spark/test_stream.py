@@ -8,8 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import psutil
@@ -27,7 +30,8 @@ from boostline.local.layout import Stack, spark_env
 from boostline.settings import Settings
 from boostline.spark.failures import explain
 from boostline.spark.score import run_score
-from boostline.spark.stream import Stream, messages, start_stream
+from boostline.spark.stream import CHECKPOINTS, Stream, messages, start_stream
+from boostline.spark.stream_source import open_source
 from tests.spark.lab import GOOD_ROWS, HEADER, ODD_CLASSES, Lab, csv, dataset_of, truncated_gzip
 from tests.spark.model_lab import make_champion, put_model
 from tests.spark.test_score import score_request
@@ -88,6 +92,7 @@ def test_a_stream_answers_row_by_row_as_the_batch_job_does(world: World, setting
     assert manifest.partition == "batch=000000000" and manifest.details["version"] == world.version
     assert scored(world.lab, [manifest]) == sorted(world.lab.rows(batch).to_pylist(), key=lambda row: row["id"])
     assert manifest.row_hash == batch.row_hash
+    assert len(manifest.files) == 2, "the rows of one date are shared out among the tasks"
     # A file that lands later is a batch of its own, and nothing is scored twice.
     world.lab.land(csv(["50,a,1,on,2024-03-11T01:00:00Z,"]), day=NEXT)
     drain(world.lab, settings, dataset)
@@ -137,6 +142,26 @@ def test_a_day_before_since_is_left_alone(world: World, settings: Settings, data
     world.lab.land(csv(["50,a,1,on,2024-03-11T01:00:00Z,"]), day=NEXT)
     drain(world.lab, settings, late)
     assert [row["id"] for row in scored(world.lab, published(world.lab, dataset))] == [50]
+
+
+def test_a_file_is_read_once_however_old_it_is(lab: Lab, settings: Settings, dataset: Dataset, tmp_path: Path) -> None:
+    folder = tmp_path / paths.raw_folder(dataset.name, dataset.daily_table, NEXT)
+    folder.mkdir(parents=True)
+    # Files of this machine, since an S3 server says itself when it got one.
+    here = SimpleNamespace(
+        uri=lambda key, scheme: (tmp_path / key).as_uri(),
+        list=lambda key: [SimpleNamespace(key=str(path.relative_to(tmp_path))) for path in folder.iterdir()],
+    )
+    lab.spark.conf.set("spark.sql.streaming.checkpointFileManagerClass", CHECKPOINTS)
+    read: list[str] = []
+    for name, days in (("a.csv", 30), ("b.csv", 0), ("c.csv", 20), ("a.csv", 0)):
+        (folder / name).write_bytes(csv())
+        os.utime(folder / name, (time.time() - days * 86400,) * 2)
+        rows = open_source(lab.spark, here, settings, dataset)  # type: ignore[arg-type]
+        writer = rows.writeStream.foreachBatch(lambda batch, _: read.extend(row["path"] for row in batch.collect()))
+        writer = writer.option("checkpointLocation", lab.store.uri("checkpoint", "s3a"))
+        writer.trigger(availableNow=True).start().awaitTermination()
+    assert [path.rpartition("/")[2] for path in read] == ["a.csv", "b.csv", "c.csv"]
 
 
 def test_what_is_missing_is_named(lab: Lab, settings: Settings) -> None:
@@ -199,6 +224,52 @@ def test_messages_are_scored_and_answered(world: World, settings: Settings, data
     assert {(key, value["model_version"]) for (key, _), value in once.items()} == {
         (f'{{"id":{number}}}', world.version) for number in expected
     }
+
+
+def test_messages_that_their_sender_took_back_are_not_scored(
+    world: World, settings: Settings, dataset: Dataset, kafka: str
+) -> None:
+    stream = dataset.stream.model_copy(update={"source": "kafka", "topic": dataset.name + "_transactions"})
+    dataset = dataset.model_copy(update={"stream": stream})
+    settings = settings.model_copy(update={"kafka": kafka})
+    with sender(world.lab, kafka, stream.topic or "") as send:
+        send({"id": 81}, False)
+        drain(world.lab, settings, dataset)
+        send({"id": 82}, True)
+        send({"id": 83}, False)
+        drain(world.lab, settings, dataset)
+    batches = published(world.lab, dataset)
+    assert [row["id"] for row in scored(world.lab, batches)] == [82]
+    assert [item.rows["rows"] for item in batches] == [0, 1]
+
+
+@contextmanager
+def sender(lab: Lab, kafka: str, topic: str) -> Iterator[Callable[[dict[str, Any], bool], None]]:
+    """Sends one message in a transaction, and commits it or takes it back."""
+    jvm: Any = lab.spark._jvm
+    clients = jvm.org.apache.kafka.clients
+    options = jvm.java.util.HashMap()
+    options.put("bootstrap.servers", kafka)
+    admin = clients.admin.Admin.create(options)
+    # The broker itself would want three of its kind for this topic.
+    new = [clients.admin.NewTopic(name, count, 1) for name, count in (("__transaction_state", 50), (topic, 1))]
+    admin.createTopics(jvm.java.util.List.of(*new)).all().get()
+    admin.close()
+    options.put("transactional.id", topic)
+    for part in ("key", "value"):
+        options.put(f"{part}.serializer", "org.apache.kafka.common.serialization.StringSerializer")
+    producer = clients.producer.KafkaProducer(options)
+    producer.initTransactions()
+
+    def send(row: dict[str, Any], commit: bool) -> None:
+        producer.beginTransaction()
+        producer.send(clients.producer.ProducerRecord(topic, json.dumps(row))).get()
+        producer.commitTransaction() if commit else producer.abortTransaction()
+
+    try:
+        yield send
+    finally:
+        producer.close()
 
 
 def test_ids_that_differ_by_microseconds_have_keys_of_their_own(spark: SparkSession) -> None:

@@ -97,3 +97,13 @@ def test_a_marker_alone_is_no_file_where_none_is_named(waiting: Any) -> None:
         waiting()
     waiting.land("a.csv")
     assert waiting().endswith(f"/rows/date={DAY}/")
+
+
+def test_what_a_job_still_writes_is_waited_for(waiting: Any, store: Store) -> None:
+    from airflow.sdk.exceptions import TaskDeferred
+
+    store.put(f"raw/toys/rows/date={DAY}/_temporary/0/task_1/part.csv", b"row\n1\n")
+    with pytest.raises(TaskDeferred):
+        waiting()
+    store.put(f"raw/toys/rows/date={DAY}/part.csv", b"row\n1\n")
+    assert waiting().endswith(f"/rows/date={DAY}/")

@@ -31,6 +31,9 @@ def stream(
         "--master",
         master,
         *conf,
+        # Spark deletes no log of an application that still runs, and this one would write to its own for ever.
+        "--conf",
+        "spark.eventLog.enabled=false",
         str(settings.jobs / "score_stream.py"),
     ]
     command += ["--dataset", spec.name, *(["--once"] if once else [])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,7 +14,7 @@ from boostline.lake.store import Store, StoredObject
 
 @dataclass(frozen=True)
 class Removed:
-    """What a clean-up removed: attempts by stage, and bytes in all."""
+    """What a clean-up removed: attempts by stage, and bytes in all, quarantine included."""
 
     attempts: dict[str, list[str]]
     size: int
@@ -25,7 +26,8 @@ def remove_old_attempts(
     """Remove attempts older than `keep_days` that no published manifest names.
 
     An attempt also stays as long as a partition that it wrote was published anew within `keep_days`: a run that started
-    before that may still read it. Windows handed on by ingest go by age alone.
+    before that may still read it. Old quarantine goes where nothing else is left of its attempt. Windows handed on by
+    ingest go by age alone.
 
     Args:
         store: The lake.
@@ -37,40 +39,59 @@ def remove_old_attempts(
     before = now - timedelta(days=keep_days)
     removed: dict[str, list[str]] = {}
     size = 0
+    stay = set(keep)
     for stage in paths.STAGES:
-        doomed = {name: found for name, found in _doomed(store, stage, dataset, before).items() if name not in keep}
-        for attempt, objects in sorted(doomed.items()):
-            quarantine = list(store.list(paths.quarantine_folder(dataset, attempt))) if stage == "clean" else []
-            store.delete(item.key for item in [*objects, *quarantine])
-            size += sum(item.size for item in [*objects, *quarantine])
+        attempts, needless = _attempts(store, stage, dataset, before)
+        doomed = sorted(needless - keep)
+        stay |= attempts.keys() - set(doomed)
+        for attempt in doomed:
+            store.delete(item.key for item in attempts[attempt])
+            size += sum(item.size for item in attempts[attempt])
         if doomed:
-            removed[stage] = sorted(doomed)
-    old_windows = [item for item in store.list(paths.windows_folder(dataset)) if item.modified < before]
-    store.delete(item.key for item in old_windows)
-    return Removed(removed, size + sum(item.size for item in old_windows))
+            removed[stage] = doomed
+    # It is written before the good rows, so a stream's attempt that was killed may have left nothing else.
+    quarantine = _by_attempt(store.list(folder := paths.quarantine_folder(dataset, "")[:-1]), folder)
+    old = [item for name, items in quarantine.items() if name not in stay and _newest(items) < before for item in items]
+    old += [item for item in store.list(paths.windows_folder(dataset)) if item.modified < before]
+    store.delete(item.key for item in old)
+    return Removed(removed, size + sum(item.size for item in old))
 
 
-def _doomed(store: Store, stage: str, dataset: str, before: datetime) -> dict[str, list[StoredObject]]:
-    """Old attempts that no current or lately replaced partition needs, with their objects."""
-    attempts: dict[str, list[StoredObject]] = defaultdict(list)
-    published: dict[str, StoredObject] = {}
+def _attempts(
+    store: Store, stage: str, dataset: str, before: datetime
+) -> tuple[dict[str, list[StoredObject]], set[str]]:
+    """A stage's attempts with their objects, and the old ones that no current or lately replaced partition needs."""
     root, folder = paths.current_folder(stage, dataset, None), paths.attempt_folder(stage, dataset, "")[:-1]
-    for item in store.list(root):
-        if item.key.startswith(folder):
-            attempts[item.key[len(folder) :].split("/", 1)[0]].append(item)
-        elif item.key.endswith("/current.json"):
-            published[item.key] = item
+    found = list(store.list(root))
+    attempts = _by_attempt(found, folder)
+    published = {
+        item.key: item for item in found if item.key.endswith("/current.json") and not item.key.startswith(folder)
+    }
     named = {Manifest.model_validate_json(body).attempt for body, _ in store.get_many(published).values()}
     fresh = {
         key[len(root) :].removesuffix("/current.json") for key, item in published.items() if item.modified >= before
     }
-    return {
-        attempt: objects
+    needless = {
+        attempt
         for attempt, objects in attempts.items()
         if attempt not in named
-        and max(item.modified for item in objects) < before
+        and _newest(objects) < before
         and not any(_partition(item.key) in fresh for item in objects)
     }
+    return attempts, needless
+
+
+def _by_attempt(objects: Iterable[StoredObject], folder: str) -> dict[str, list[StoredObject]]:
+    """Those below a folder of attempts, by the attempt's name."""
+    found: dict[str, list[StoredObject]] = defaultdict(list)
+    for item in objects:
+        if item.key.startswith(folder):
+            found[item.key[len(folder) :].split("/", 1)[0]].append(item)
+    return dict(found)
+
+
+def _newest(objects: list[StoredObject]) -> datetime:
+    return max(item.modified for item in objects)
 
 
 def _partition(key: str) -> str | None:

@@ -84,5 +84,9 @@ def quarantine_table(dataset: str, attempt: str, table: str) -> str:
 
 
 def is_hidden(key: str) -> bool:
-    """Whether a file, by its key or name, is no data: a marker or a temporary file, which starts with _ or a dot."""
-    return key.rsplit("/", 1)[-1].startswith(("_", "."))
+    """Whether a file, by its key or name, is no data.
+
+    Markers and temporary files start with _ or a dot, and so do the folders in which Spark and others write before they
+    move their files into place. No name above a partition's folder starts so.
+    """
+    return any(part.startswith(("_", ".")) for part in key.split("/"))

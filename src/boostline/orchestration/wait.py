@@ -69,5 +69,5 @@ def _folder(run: Run) -> str:
 
 
 def _is_there(store: Store, folder: str, marker: str | None) -> bool:
-    names = [item.key.rsplit("/", 1)[-1] for item in store.list(folder)]
-    return marker in names if marker else not all(map(paths.is_hidden, names))
+    keys = [item.key for item in store.list(folder)]
+    return marker in [key.rsplit("/", 1)[-1] for key in keys] if marker else not all(map(paths.is_hidden, keys))

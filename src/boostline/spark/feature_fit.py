@@ -163,6 +163,7 @@ def fit(train: DataFrame, dataset: Dataset, day: str, classes: tuple[str, ...]) 
                 strategy=strategy,
                 inputCols=[NUMBER_PREFIX + name for name in names],
                 outputCols=[FILLED_PREFIX + name for name in names],
+                relativeError=0.0,  # the median itself: one that is nearly it would depend on how the rows are dealt
             ).fit(train)
             stages.append(imputer)
             row = imputer.surrogateDF.first()

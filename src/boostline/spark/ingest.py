@@ -84,8 +84,8 @@ def classify_rows(raw: DataFrame, dataset: Dataset, name: str, tasks: int, files
         raw: As `read_raw` gives them.
         dataset: Holds the contract.
         name: The table.
-        tasks: Number of Spark partitions of the result; a date lies in one of them, or in `files` of them.
-        files: How many files the largest date shall become.
+        tasks: Number of Spark partitions of the result.
+        files: In how many of them a date lies at most.
 
     Returns:
         The contract's columns; `data_date`; `_partition` (text); `_fate` (`good`; `duplicate`: of a row with the same
@@ -100,11 +100,13 @@ def classify_rows(raw: DataFrame, dataset: Dataset, name: str, tasks: int, files
         is_bad(table, required_columns(dataset, name)).alias("_bad"),
         hash_of(columns).alias("_hash"),
     )
-    bucket = [F.pmod(F.xxhash64(*key), F.lit(files))] if files > 1 else []
-    same_key = Window.partitionBy("_partition", *key, "_bad")
+    bucket = F.pmod(F.xxhash64(*key), F.lit(files))
+    # The window names the columns that the rows are dealt by, so that Spark does not shuffle them again for it.
+    place = ["_partition", "_bucket"]
+    same_key = Window.partitionBy(*place, *key, "_bad")
     compared = (
-        typed.withColumn("_raw", F.when(F.col("_bad"), F.col("_raw")))
-        .repartition(tasks, "_partition", *bucket)
+        typed.withColumns({"_raw": F.when(F.col("_bad"), F.col("_raw")), "_bucket": bucket})
+        .repartition(tasks, *place)
         .select(
             "*",
             F.row_number().over(same_key.orderBy("_hash")).alias("_copy"),

@@ -129,7 +129,8 @@ def _publish(stream: Stream, batch: Batch, target: Target, shared: Shared) -> Ma
     row_hash = as_text(0)
     if batch.rows is not None:
         tasks = int(stream.spark.conf.get("spark.sql.shuffle.partitions") or 1)
-        rows = classify_rows(batch.rows, dataset, dataset.daily_table, tasks, 1).persist()
+        # Most batches hold one date, so its rows go to all tasks.
+        rows = classify_rows(batch.rows, dataset, dataset.daily_table, tasks, files=tasks).persist()
         try:
             counted = _count(rows)
             if counted["quarantined"]:

@@ -44,6 +44,8 @@ def open_source(spark: SparkSession, store: Store, settings: Settings, dataset: 
     if stream.source == "kafka":
         reader = spark.readStream.format("kafka").option("subscribe", stream.topic or "")
         reader = reader.option("kafka.bootstrap.servers", brokers(settings)).option("startingOffsets", "earliest")
+        # Kafka's own default also gives the messages of a transaction that its sender took back.
+        reader = reader.option("kafka.isolation.level", "read_committed")
         return reader.option("maxOffsetsPerTrigger", stream.max_messages).load()
     folder = paths.raw_table(dataset.name, dataset.daily_table)
     if not raw_partitions(store, dataset.name, dataset.daily_table):
@@ -53,6 +55,8 @@ def open_source(spark: SparkSession, store: Store, settings: Settings, dataset: 
         )
     # A row per file. The content is never asked for, so Spark does not read it: contract and header need whole files.
     reader = spark.readStream.format("binaryFile").schema(_FILE_ROW).option("recursiveFileLookup", True)
+    # After 7 days Spark would forget a file, and score it again when it is landed again; an older one it would leave out.
+    reader = reader.option("maxFileAge", "36500d")
     return reader.option("maxFilesPerTrigger", stream.max_files).load(store.uri(folder, "s3a")).select("path")
 
 

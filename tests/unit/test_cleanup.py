@@ -1,0 +1,54 @@
+"""What maintenance leaves of quarantine, on a real S3 server."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+from boostline.lake.cleanup import remove_old_attempts
+from boostline.lake.manifest import Manifest, Stage, publish, read_current
+from boostline.lake.store import Store
+
+
+def put_published(store: Store, stage: Stage, table: str, partition: str, attempt: str) -> None:
+    found = read_current(store, stage, "meters", table, partition)
+    manifest = Manifest(
+        stage=stage,
+        dataset="meters",
+        table=table,
+        partition=partition,
+        attempt=attempt,
+        fingerprint=attempt,
+        inputs={},
+        files=[],
+        rows={},
+        columns={},
+        row_hash="0",
+    )
+    publish(store, manifest, found[1] if found else None)
+
+
+def quarantined(store: Store) -> set[str]:
+    return {item.key.split("/")[3] for item in store.list("quarantine/meters/")}
+
+
+def test_quarantine_goes_where_nothing_else_is_left_of_its_attempt(store: Store) -> None:
+    put_published(store, "clean", "readings", "2024-05-09", "ingest-stands")
+    put_published(store, "clean", "readings", "2024-05-10", "ingest-replaced")
+    put_published(store, "predictions", "stream=1", "batch=000000000", "stream-0-stands")
+    store.put("clean/meters/attempts/ingest-lost/request.json", b"{}")
+    store.put("predictions/meters/attempts/stream-1-lost/rows/part.parquet", b"rows")
+    stay = {"ingest-stands", "ingest-replaced", "stream-0-stands", "kept"}
+    for attempt in [*stay, "ingest-lost", "stream-1-lost", "stream-1-killed"]:
+        store.put(f"quarantine/meters/attempts/{attempt}/readings/part.parquet", b"bad rows")
+    time.sleep(1.1)  # S3 tells when it got an object by the second
+    put_published(store, "clean", "readings", "2024-05-10", "ingest-newer")
+    store.put("quarantine/meters/attempts/stream-2-runs/readings/part.parquet", b"bad rows")
+    (last,) = store.list("clean/meters/readings/date=2024-05-10/")
+    removed = remove_old_attempts(store, "meters", last.modified + timedelta(days=14), 14, frozenset({"kept"}))
+    assert removed.attempts == {"clean": ["ingest-lost"], "predictions": ["stream-1-lost"]}
+    assert removed.size == len(b"{}" + b"rows" + 3 * b"bad rows")
+    assert quarantined(store) == stay | {"stream-2-runs"}
+    # Days later no run can read what was replaced any more, and what ran then was killed.
+    remove_old_attempts(store, "meters", last.modified + timedelta(days=15), 14)
+    assert quarantined(store) == {"ingest-stands", "stream-0-stands"}
