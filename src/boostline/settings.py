@@ -48,13 +48,15 @@ class Settings(Environment):
 
     lake: str = Field("s3://lake/boostline", description="Where everything between stages lies")
     s3_endpoint: str | None = Field(None, description="An S3-compatible server's address; none means AWS")
-    s3_region: str = "us-east-1"
+    s3_region: str = Field("us-east-1", description="The S3 server's region")
     datasets: Path = Field(Path("conf/datasets"), description="Folder of dataset files")
     jobs: Path = Field(Path("jobs"), description="Folder of the spark-submit entry points")
     home: Path = Field(Path(".boostline"), description="Jars, logs, data and generated secrets of the embedded stack")
     spark_jars: Path | None = Field(None, description="Folder of the S3A jars; default HOME/jars")
     spark_cds: Path | None = Field(None, description="Folder of class-data archives; default HOME/cds")
-    spark_scratch: Path | None = Field(None, description="Spark's scratch folder; default the system's")
+    spark_scratch: Path | None = Field(
+        None, description="Scratch folder of Spark, and of rows that training keeps on disk; default the system's"
+    )
     mlflow_uri: str = Field("http://127.0.0.1:5000", description="MLflow tracking server and registry")
     mlflow_link: str | None = Field(None, description="The same as browsers reach it, for links; default mlflow_uri")
     spark_master: str = Field(
@@ -69,9 +71,11 @@ class Settings(Environment):
     airflow_user: str = Field("admin", description="Who the command line signs in as")
     airflow_password_file: Path | None = Field(None, description="JSON file, user → password, mode 0600")
     airflow_password: SecretStr | None = Field(None, description="Instead of the file, where a process gets secrets so")
-    threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Of a training task")
+    threads: int = Field(
+        default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Threads of a training task"
+    )
     external_memory_bytes: int = Field(2 * 1024**3, ge=0, description="Arrow input above this trains out of core")
-    retries: int = Field(2, ge=0, description="Of a task whose failure may pass")
+    retries: int = Field(2, ge=0, description="Further tries of a task whose failure may pass")
     retry_seconds: float = Field(20, ge=0, description="Before the first retry; doubles with each")
     keep_days: int = Field(14, ge=1, description="Days that unpublished attempts are kept")
 

@@ -20,8 +20,8 @@ from boostline.errors import FailError
 from boostline.mlflow_http import Connection, Exists, Missing, connect
 from boostline.settings import Settings
 
-METRICS_PER_REQUEST, PARAMS_PER_REQUEST = 1000, 100
-"""MLflow's own limits of one request."""
+METRICS_PER_REQUEST = 1000
+"""MLflow's own limit of one request."""
 
 TAG = "boostline."
 """Prefix of every tag that the project sets on a version."""
@@ -89,15 +89,18 @@ class Tracking:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Log metrics as (name, value, step), parameters and tags, in as few requests as MLflow allows."""
+        """Log metrics as (name, value, step), parameters and tags, in as few requests as MLflow allows.
+
+        Raises:
+            FailError: MLflow refuses them, such as more than 100 parameters.
+        """
         now = _now()
         points = [{"key": key, "value": value, "timestamp": now, "step": step} for key, value, step in metrics]
-        pairs = _pairs(params or {})
         for start in range(0, max(len(points), 1), METRICS_PER_REQUEST):
-            first = pairs[:PARAMS_PER_REQUEST] if start == 0 else []
-            batch = points[start : start + METRICS_PER_REQUEST]
-            body = {"run_id": run.run_id, "metrics": batch, "params": first}
-            self._mlflow.post("runs/log-batch", body | {"tags": _pairs(tags or {}) if start == 0 else []})
+            body = {"run_id": run.run_id, "metrics": points[start : start + METRICS_PER_REQUEST]}
+            if start == 0:
+                body |= {"params": _pairs(params or {}), "tags": _pairs(tags or {})}
+            self._mlflow.post("runs/log-batch", body)
 
     def upload(self, run: Run, folder: Path) -> None:
         """Put all files below a local folder into the run's artifacts."""

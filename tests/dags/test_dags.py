@@ -221,6 +221,8 @@ def test_one_broken_file_leaves_the_other_datasets_alone(tmp_path: Path, monkeyp
     assert {f"{name}_train" for name in DATASETS} < set(dags)
     broken: DAG = dags["houses_train"]
     assert "invalid" in broken.tags
+    # What Airflow first sees of a DAG decides whether it is paused; see the DAG of approvals.
+    assert (broken.is_paused_upon_creation, dags["houses_promote"].is_paused_upon_creation) == (None, False)
     (task,) = broken.tasks
     with pytest.raises(AirflowFailException) as error:
         task.python_callable(**task.op_kwargs)

@@ -67,7 +67,7 @@ APPROVAL = "{{approval: required, approvers: [admin], timeout_hours: {hours}}}"
 DATASETS: dict[str, dict[str, Any]] = {
     "meters": {},
     "meters_daily": {"margin": 0.99, "missing": "wait"},
-    "meters_hasty": {"timeout": 0.06},
+    "meters_hasty": {"timeout": 0.1},  # Spark has started by then, and is far from done
     "meters_big": {},
     "meters_broken": {},
     "meters_form": {},

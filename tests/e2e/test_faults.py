@@ -27,9 +27,12 @@ def test_a_cancelled_run_leaves_no_driver_and_no_executor(world: World, tmp_path
 
 def test_a_timed_out_spark_task_leaves_no_process(world: World, tmp_path: Path) -> None:
     world.land(tmp_path, "meters_hasty", days_to(DAY, 5))
-    answer = world.cli("run", "meters_hasty", "--date", DAY.isoformat())
-    assert answer.code == 1
-    assert "task ingest" in answer.err
+    run = world.start("run", "meters_hasty", "--date", DAY.isoformat())
+    wait_for("a driver", lambda: world.processes("/meters_hasty/attempts/") or run.poll() is not None)
+    assert run.poll() is None, run.communicate()
+    said = run.communicate(timeout=800)[1]
+    assert run.returncode == 1
+    assert "task ingest of" in said and "failed: Timeout, PID" in said
     wait_for("no Spark process", lambda: not world.spark_processes("meters_hasty"), seconds=15)
     assert read_current(world.store, "clean", "meters_hasty", "readings", DAY.isoformat()) is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 from boostline.cli import main
 from boostline.cli.app import app
-from boostline.errors import RunDateInvalid
+from boostline.errors import DataMissing, FailError, RunDateInvalid
 from boostline.lake.manifest import Manifest, publish
 from boostline.lake.store import Store
 from boostline.local.__main__ import main as stack
@@ -191,3 +192,47 @@ def test_a_number_that_json_has_not_is_refused_before_airflow_is_asked(command: 
     result = CliRunner().invoke(app, arguments, catch_exceptions=False, env={"COLUMNS": "200"})
     assert result.exit_code == 2
     assert "no number that a run can be given" in result.stderr
+
+
+DAG_IDS = ("meters_train", "meters_promote", "meters_daily_train", "meters_daily_promote")
+
+
+@pytest.fixture
+def airflow(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
+    """Airflow's API with the DAGs of two datasets: each has asked about its version 3; no date had raw data."""
+    client = mock.Mock(url="http://airflow")
+    client.dag_ids.return_value = list(DAG_IDS)
+    client.trigger.return_value = "manual__1"
+    client.run.return_value = {"state": "success", "run_type": "manual"}
+    client.tasks.return_value = []
+    client.xcom.return_value = None
+    runs = {("meters_promote", "approve__3"), ("meters_daily_promote", "approve__3"), ("meters_daily_train", "daily")}
+    client.find_run.side_effect = lambda dag, run: {"state": "running"} if (dag, run) in runs else None
+    monkeypatch.setattr("boostline.orchestration.client.AirflowClient", lambda settings: client)
+    return client
+
+
+def test_a_run_is_not_cancelled_where_several_dags_have_its_id(airflow: mock.Mock) -> None:
+    says = "several DAGs have a run approve__3: meters_promote, meters_daily_promote(?s:.*)--dataset NAME"
+    with pytest.raises(FailError, match=says):
+        CliRunner().invoke(app, ["cancel", "approve__3"], catch_exceptions=False)
+    airflow.cancel.assert_not_called()
+
+
+@pytest.mark.parametrize("dataset", ["meters", "meters_daily"])
+def test_a_run_of_the_named_dataset_is_cancelled(dataset: str, airflow: mock.Mock) -> None:
+    arguments = ["cancel", "approve__3", "--dataset", dataset]
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    airflow.cancel.assert_called_once_with(f"{dataset}_promote", "approve__3")
+
+
+def test_a_dataset_whose_name_starts_alike_is_another(airflow: mock.Mock) -> None:
+    with pytest.raises(DataMissing, match="no run has the id 'daily'"):
+        CliRunner().invoke(app, ["cancel", "daily", "--dataset", "meters"], catch_exceptions=False)
+
+
+def test_a_skipped_run_is_null_for_programs(airflow: mock.Mock) -> None:
+    arguments = ["run", "nyc_flights", "--date", "2013-03-31", "--json"]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0 and "was skipped" in result.stderr
+    assert json.loads(result.stdout) is None

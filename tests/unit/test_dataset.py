@@ -106,6 +106,11 @@ def test_shipped_files_are_valid(path: Path) -> None:
             "tables.sales: raw columns ['area'] are read by more than one column",
         ),
         ("tables.towns.columns.area", {"type": "double"}, "['area'] exist already; rename them with `source`"),
+        (
+            "tables.towns.columns.town",
+            {"type": "double"},
+            "tables.towns.columns.town: a key of type double, which the daily table or an earlier join has as string",
+        ),
         ("window", {"days": 3, "min_days": 4}, "min_days (4) is above days (3)"),
         ("label.classes", ["low", "high"], "label.classes: a regression predicts a number"),
         ("label.classes", ["low", "high", "low"], "label: classes: ['low'] named twice"),
@@ -128,6 +133,18 @@ def test_a_wrong_file_names_the_key_and_what_is_allowed(path: str, value: Any, s
         parse_dataset(data, source="houses.yaml")
     assert says in str(error.value)
     assert "houses.yaml: " in str(error.value)
+
+
+def test_the_keys_of_a_join_may_be_integer_and_long() -> None:
+    columns = {"house": {"type": "integer"}, "people": {"type": "long"}}
+    assert parse_dataset(changed("tables.towns", {"key": ["house"], "columns": columns})).raw_columns["people"]
+
+
+def test_a_key_has_the_type_that_an_earlier_join_gave_it() -> None:
+    regions = {"key": ["people"], "columns": {"people": {"type": "string"}, "size": {"type": "double"}}}
+    data = changed("tables.regions", regions) | {"joins": ["towns", "regions"]}
+    with pytest.raises(DatasetInvalid, match=r"tables\.regions\.columns\.people: .* type string, .* join has as long"):
+        parse_dataset(data)
 
 
 def test_an_id_that_answers_would_lose_is_refused() -> None:
@@ -270,6 +287,7 @@ def test_init_drafts_a_valid_file_from_a_sample(tmp_path: Path, label: str, task
     dataset = load_dataset(path)
     assert (path.name, dataset.task, dataset.id) == ("my_houses.yaml", task, ("id",))
     assert dataset.raw_columns["price_k"].source == "price (k)"
+    assert "# Not used as features: c_date\n" in path.read_text()
     with pytest.raises(DatasetInvalid, match="exists already"):
         draft_dataset(source, label, tmp_path / "datasets", name=None, id_columns=[])
 

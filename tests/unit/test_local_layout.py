@@ -114,6 +114,8 @@ def test_sparks_properties_have_the_shared_defaults_and_absolute_paths(stack: St
     lines = (stack.spark_conf / "spark-defaults.conf").read_text().splitlines()
     values = dict(line.split(None, 1) for line in lines if line and not line.startswith("#"))
     assert values["spark.sql.session.timeZone"] == "UTC"
+    assert values["spark.driver.maxResultSize"] == "0"
+    assert "spark.executor.memory" not in values  # the dataset file says it
     assert values["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:8333"
     assert values["spark.driver.extraClassPath"].startswith(f"{stack.jars}/*:")
     assert f"-XX:SharedArchiveFile={stack.cds}/spark.jsa" in values["spark.executor.defaultJavaOptions"]

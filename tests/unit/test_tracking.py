@@ -142,3 +142,11 @@ def test_a_run_that_was_deleted_meanwhile_is_no_traceback(settings):
         tracking(settings) as api,
     ):
         api.tag_run("0" * 32, "key", "value")
+
+
+def test_parameters_that_mlflow_does_not_take_are_no_silent_loss(settings):
+    with tracking(settings) as api:
+        run = api.start_run("toys", "many", {})
+        api.log(run, [], params={f"p{number}": "1" for number in range(100)})
+        with pytest.raises(FailError, match="at most 100 params"):
+            api.log(run, [], params={f"q{number}": "1" for number in range(101)})

@@ -87,6 +87,17 @@ def test_every_objective_of_regression_trains_and_is_measured_in_the_labels_unit
     assert read_ref(store, ref).details["metrics"]["test"]["r2"] > 0.3
 
 
+def test_counts_with_few_large_ones_do_not_run_away(store, settings):
+    dataset = toy_dataset("regression", "counts", **{"model.params.objective": "count:poisson"})
+    rows = with_labels(lambda label: np.floor(np.exp(3 * label)))
+    info = load_published(
+        store,
+        read_ref(store, train_toy(store, settings, dataset, put_features(store, dataset, "2020-03-31", rows))),
+    ).info
+    spread = float(rows["train"]["_label"].to_numpy().std())
+    assert max(info.learning_curve["train"]) < 1.5 * spread
+
+
 @pytest.mark.parametrize(
     ("objective", "change", "says"),
     [

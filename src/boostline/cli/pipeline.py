@@ -23,7 +23,7 @@ from boostline.cli.app import (
     parse_range,
     print_json,
 )
-from boostline.errors import DataMissing, RunDateInvalid
+from boostline.errors import DataMissing, FailError, RunDateInvalid
 from boostline.lake.day import parse_day
 from boostline.settings import Settings
 
@@ -32,7 +32,7 @@ from boostline.settings import Settings
 def land(
     dataset: DatasetName,
     files: Annotated[list[Path], typer.Argument(help="Local files; their names are kept")],
-    day: DayOption = None,
+    day: Annotated[str | None, typer.Option("--date", help="Data date, YYYY-MM-DD; none for a reference table")] = None,
     table: Annotated[str | None, typer.Option(help="Table; default: the daily one")] = None,
 ) -> None:
     """Put raw files where ingest looks. Landing the same file twice changes nothing."""
@@ -71,8 +71,10 @@ def run(
     result = _result_of_run(client, dag_id, run_id)
     if result is None:
         err.print(f"[yellow]{when} was skipped: no raw data, and the dataset says on_missing: skip[/]")
-        return
-    print_json(result) if as_json else out.print(run_summary(result))
+    if as_json:
+        print_json(result)
+    elif result is not None:
+        out.print(run_summary(result))
 
 
 @app.command(epilog="Example: boostline backfill nyc_flights --from 2013-03-25 --to 2013-03-31")
@@ -137,7 +139,7 @@ def runs(
     return None
 
 
-@app.command(epilog="Example: boostline cancel manual__2013-03-31T00:00:00+00:00 --dataset nyc_flights")
+@app.command(epilog="Example: boostline cancel manual__2026-03-31T07:43:01.184055+00:00__i0jFT7Rc")
 def cancel(
     run_id: Annotated[str, typer.Argument(help="A run's id, as `boostline runs` lists it")],
     dataset: Annotated[str | None, typer.Option(help="Its dataset; default: looked for in all")] = None,
@@ -146,10 +148,16 @@ def cancel(
     from boostline.orchestration.client import TERMINAL, AirflowClient
 
     client = AirflowClient(Settings())
-    dags = [dag for dag in client.dag_ids() if not dataset or dag.startswith(f"{dataset}_")]
+    # The dataset is all before the last underscore: `meters` has no part in the DAG meters_daily_train.
+    dags = [dag for dag in client.dag_ids() if dataset in (None, dag.rpartition("_")[0])]
     found = [(dag, item) for dag in dags if (item := client.find_run(dag, run_id))]
     if not found:
         raise DataMissing(f"no run has the id {run_id!r}", "`boostline runs DATASET` lists them")
+    if len(found) > 1:  # an id is unique within a DAG only
+        raise FailError(
+            f"several DAGs have a run {run_id}: {', '.join(dag for dag, _ in found)}",
+            f"Name the dataset: --dataset NAME; or end it in Airflow: {client.url}",
+        )
     dag_id, item = found[0]
     if item["state"] in TERMINAL:
         out.print(f"{run_id} has ended already: {item['state']}")

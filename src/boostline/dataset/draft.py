@@ -40,9 +40,13 @@ def draft_dataset(file: Path, label: str, folder: Path, *, name: str | None, id_
     if missing:
         raise DatasetInvalid(f"{file} has no column {missing[0]!r}", f"Columns: {', '.join(sample.column_names)}")
     data = _draft(name, sample, label, id_columns or _find_id(sample, label))
-    parse_dataset(data, source=str(path))
+    dataset = parse_dataset(data, source=str(path))
+    used = {dataset.label.name, *dataset.id, *dataset.features.names}
+    unused = [name for name in dataset.raw_columns if name not in used]
     head = (
-        f"# A first version from {sample.num_rows:,} sampled rows. Read every line: names, types, ranges, the gate.\n"
+        f"# A first version from {sample.num_rows:,} sampled rows. Read every line: names, types, features, the gate.\n"
+        "# What the sample cannot tell may be added to a column: min, max, allowed, required.\n"
+        f"# Not used as features: {', '.join(unused) or 'none'}\n"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(head + yaml.safe_dump(data, sort_keys=False, width=110, allow_unicode=True), encoding="utf-8")
@@ -75,8 +79,8 @@ def _sample(file: Path) -> Any:
 
 
 def _draft(name: str, sample: Any, label: str, id_columns: list[str]) -> dict[str, Any]:
-    columns = {safe: _column(sample, column, safe) for column, safe in _safe_names(sample.column_names).items()}
     safe = _safe_names(sample.column_names)
+    columns = {name: _column(sample, column, name) for column, name in safe.items()}
     task, classes = _task(sample, label)
     keys = [safe[column] for column in id_columns]
     usable = [

@@ -60,7 +60,9 @@ class XGBoostParams(Section):
     colsample_bynode: float = Field(1.0, gt=0, le=1, description="Of those, for each split")
     reg_lambda: float = Field(1.0, ge=0, alias="lambda", description="L2 penalty on the leaves' weights")
     alpha: float = Field(0.0, ge=0, description="L1 penalty on the leaves' weights")
-    max_delta_step: float = Field(0.0, ge=0, description="Largest step of a leaf; 0: no limit")
+    max_delta_step: float | None = Field(
+        None, ge=0, description="Largest step of a leaf; 0: no limit. XGBoost's own is 0.7 for `count:poisson`, else 0"
+    )
     scale_pos_weight: float = Field(1.0, gt=0, description="Weight of the positive rows of a binary label")
     max_bin: int = Field(256, ge=2, le=65535, description="Histogram bins of a numeric column")
     grow_policy: Literal["depthwise", "lossguide"] = Field(

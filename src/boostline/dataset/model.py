@@ -79,7 +79,7 @@ class Dataset(Section):
         daily = [name for name, table in self.tables.items() if table.daily]
         if len(daily) != 1:
             raise ValueError(f"exactly one table must be daily, not {daily or 'none'}")
-        seen = set(self.tables[daily[0]].columns)
+        seen = dict(self.tables[daily[0]].columns)
         require_known(self.id, seen, "id")
         if self.stream.answers and "batch" in self.id:
             raise ValueError("id: stream.answers names each answer's batch in `batch`; rename the column with `source`")
@@ -90,10 +90,21 @@ class Dataset(Section):
             if not table.key:
                 raise ValueError(f"tables.{name}: a joined table needs a key")
             require_known(table.key, seen, f"tables.{name}.key in the daily table or an earlier join")
-            if clash := (set(table.columns) - set(table.key)) & seen:
+            self._key_types_fit(name, seen)
+            if clash := (set(table.columns) - set(table.key)) & set(seen):
                 raise ValueError(f"tables.{name}: columns {sorted(clash)} exist already; rename them with `source`")
-            seen |= set(table.columns)
+            seen = {**table.columns, **seen}
         return self
+
+    def _key_types_fit(self, name: str, seen: dict[str, Column]) -> None:
+        for column in self.tables[name].key:
+            own, other = self.tables[name].columns[column].type, seen[column].type
+            # Spark would cast one to the other: the texts "7" and "07", two rows there, would both match the number 7.
+            if own != other and {own, other} != {"integer", "long"}:
+                raise ValueError(
+                    f"tables.{name}.columns.{column}: a key of type {own}, which the daily table or an earlier join "
+                    f"has as {other}; give both the same type"
+                )
 
     @model_validator(mode="after")
     def _features_fit(self) -> Self:

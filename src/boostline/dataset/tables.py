@@ -28,7 +28,10 @@ class Column(Section):
     """The contract of one column. A value that breaks it sends its row to quarantine."""
 
     type: Literal["string", "integer", "long", "double", "boolean", "date", "timestamp"] = Field(
-        description="A raw text that is none breaks the contract; `integer` has 32 bits, `long` 64"
+        description="A raw text that is none breaks the contract. `integer` has 32 bits, `long` 64; neither takes `3.0`. "
+        "`date` and `timestamp`: texts begin with year and month, as `2024-01-31` does; "
+        "`01/31/2024` is none. A time without an offset is UTC. `boolean`: true, t, yes, y, 1 or false, f, no, n, 0, "
+        "in upper or lower case"
     )
     source: str | None = Field(None, description="Name in the raw file, where it differs")
     required: bool = Field(False, description="A missing value breaks the contract")
@@ -50,7 +53,9 @@ class Source(Section):
     """How the raw files of a table are written. Files ending in .gz are decompressed."""
 
     format: Literal["csv", "json", "parquet"] = Field(
-        "csv", description="`json` is an object per line; a key that a line leaves out is a missing value there"
+        "csv",
+        description="`csv` and `json` are UTF-8, a row per line: no field of a CSV file may hold a line break, quoted or not. "
+        "`json` is an object per line; a key that a line leaves out is a missing value there",
     )
     header: Literal[True] = Field(True, description="CSV files carry a header; columns are matched by its names")
     delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = Field(
@@ -62,12 +67,23 @@ class Source(Section):
 class Table(Section):
     """One table of raw files, with its contract."""
 
-    daily: bool = Field(False, description="One folder of raw files per date; else one folder of reference rows")
+    daily: bool = Field(
+        False,
+        description="One folder of raw files per date; else one folder of reference rows. Of equal rows of a date one stays. "
+        "Rows of a date with the same id and other content all go to quarantine. Of an id on several days of the window "
+        "the latest day's row counts",
+    )
     source: Source = Field(Source(), description="How its raw files are written")
     columns: dict[ColumnName, Column] = Field(
-        min_length=1, description="Those to read, by name; other columns of the raw files are ignored"
+        min_length=1,
+        description="Those to read, by name; other columns of the raw files are ignored. Names are letters, digits and `_`, "
+        "with no digit first. Reserved: data_date, date, file, model_version, prediction, probability, reasons, split, "
+        "and what begins with `_`",
     )
-    key: tuple[ColumnName, ...] = Field((), description="Columns that identify a reference row; a join uses them")
+    key: tuple[ColumnName, ...] = Field(
+        (),
+        description="Columns that identify a reference row; a join uses them. Rows that differ under one key fail the run",
+    )
     max_bad_share: Share = Field(0.0, description="More bad rows than this share of a date fail the run")
 
     @model_validator(mode="after")

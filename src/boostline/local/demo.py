@@ -48,8 +48,8 @@ def run_demo(stack: Stack, console: Console) -> Path:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise FailError(f"The run of {DATASET} for {DAY} failed", f"The logs are in {stack.home / 'logs'}")
-    result = json.loads(done.stdout) if done.stdout.strip() else {}
-    if "gate" not in result:
+    result = json.loads(done.stdout)
+    if result is None or "gate" not in result:
         raise FailError(f"The run of {DATASET} for {DAY} ended without a gated model", f"See {stack.home / 'logs'}")
     path = stack.home / "result.json"
     path.write_text(json.dumps(result, indent=1) + "\n")

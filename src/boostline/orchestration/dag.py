@@ -115,6 +115,8 @@ def _invalid_dag(name: str, kind: str, error: DatasetInvalid, settings: Settings
         f"{plain_id(name)}_{kind}",
         schedule=None,
         start_date=datetime(2013, 1, 1, tzinfo=UTC),
+        # Airflow asks once, when it first sees an id: the mended dataset's DAG of approvals would be paused, and ask nobody.
+        is_paused_upon_creation=False if kind == "promote" else None,
         tags=["boostline", "invalid"],
         default_args=default_args(settings),
         doc_md=f"The dataset file is wrong:\n\n```\n{error}\n```",

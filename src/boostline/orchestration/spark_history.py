@@ -83,8 +83,8 @@ class HistoryServer:
         """Start the server unless it is starting already, and say what the reader can expect."""
         if not self._command:
             return (
-                "No History Server of Spark answers. Start it (on the compose stack: docker compose --profile history up --detach), "
-                "or set BOOSTLINE_SPARK_HISTORY to its address."
+                "No History Server of Spark answers. Start it (on the compose stack: docker compose --profile history up "
+                "--detach --wait spark-history), or set BOOSTLINE_SPARK_HISTORY to its address."
             )
         if self._process is None or self._process.poll() is not None:
             log.info("starting Spark's History Server: %s", self._command)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from boostline.scoring.engine import allowed_threads
 from boostline.settings import Environment
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -34,7 +34,7 @@ class ServeSettings(Environment):
     max_explain_rows: int = Field(1_000, ge=1, description="With explain=true; SHAP costs far more than a prediction")
     requests_per_second: int = Field(500, ge=1, description="Of one token, or of one address without one")
     threads: int = Field(
-        default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Requests that are scored at one time"
+        default_factory=lambda: allowed_threads(2**16), ge=1, description="Requests that are scored at one time"
     )
     max_waiting: int = Field(64, ge=0, description="Requests that may wait for a thread; more are refused (503)")
     timeout_seconds: float = Field(30, gt=0, description="For one request, its body included")

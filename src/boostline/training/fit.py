@@ -27,7 +27,7 @@ def booster_params(dataset: Dataset, classes: list[str], threads: int) -> dict[s
     """XGBoost's parameters: the dataset file's, and those that follow from it."""
     # XGBoost warns of a parameter that the objective does not use.
     unused = {"objective", "scale_pos_weight"} if dataset.task == "multiclass" else {"objective"}
-    params = dataset.model.params.model_dump(by_alias=True, exclude=unused)
+    params = dataset.model.params.model_dump(by_alias=True, exclude=unused, exclude_none=True)
     params |= {
         "objective": dataset.model.params.objective or OBJECTIVES[dataset.task][0],
         "eval_metric": _EVAL_METRIC[dataset.task],

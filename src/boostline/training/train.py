@@ -87,7 +87,7 @@ def train_model(
     started = time.monotonic()
     source = read_ref(store, features)
     classes = [str(name) for name in source.details.get("classes") or (("0", "1") if dataset.task == "binary" else ())]
-    with tempfile.TemporaryDirectory(prefix="boostline-train-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="boostline-train-", dir=settings.spark_scratch) as scratch:
         trained = _fit_and_measure(store, settings, dataset, source, classes, Path(scratch))
     info = _model_info(dataset, features, target, classes, trained)
     files = {
