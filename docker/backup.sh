@@ -2,7 +2,8 @@
 # backup.sh FOLDER            write the databases and the S3 server's data of the compose stack into a new folder
 # backup.sh --restore FOLDER  put them back, into a stack that is up; what it holds now is replaced
 #
-# Databases first: a model version that they name is then in S3 too. S3 is away while its files are copied; tasks wait for it.
+# Databases first: a model version that they name is then in S3 too. S3 is away while its files are copied; tasks
+# try again for about two minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 umask 077
