@@ -131,7 +131,9 @@ class Derived(Section):
 class Impute(Section):
     """What stands in for a missing number. Without it a number stays missing and XGBoost learns where it goes."""
 
-    strategy: Literal["mean", "median", "constant"] = Field(description="Of the train rows, or the number `value`")
+    strategy: Literal["mean", "median", "constant"] = Field(
+        description="Of the train rows (of an even number the lower median), or the number `value`"
+    )
     value: float | None = Field(None, description="For `constant`")
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from boostline.dataset.base import ColumnName, Section, Share, repeated, require_known, reserved
+from boostline.dataset.base import RESERVED_COLUMNS, ColumnName, Section, Share, repeated, require_known, reserved
 from boostline.dataset.pattern import check_pattern
 
 
@@ -77,8 +77,7 @@ class Table(Section):
     columns: dict[ColumnName, Column] = Field(
         min_length=1,
         description="Those to read, by name; other columns of the raw files are ignored. Names are letters, digits and `_`, "
-        "with no digit first. Reserved: data_date, date, file, model_version, prediction, probability, reasons, split, "
-        "and what begins with `_`",
+        f"with no digit first. Reserved: {', '.join(sorted(RESERVED_COLUMNS))}, and what begins with `_`",
     )
     key: tuple[ColumnName, ...] = Field(
         (),

@@ -174,7 +174,7 @@ def attempt_files(store: Store, folder: str) -> list[FileEntry]:
     return [
         FileEntry(key=item.key, size=item.size, etag=item.etag)
         for item in store.list(folder)
-        if not paths.is_hidden(item.key) and "/__magic" not in item.key and not item.key.endswith("/request.json")
+        if not paths.is_hidden(item.key) and not item.key.endswith("/request.json")
     ]
 
 

@@ -137,7 +137,7 @@ def _ingest_table(
     spark: SparkSession, store: Store, request: JobRequest, name: str, targets: list[Target], raw: RawTable
 ) -> list[Manifest]:
     dataset, table = request.dataset, request.dataset.tables[name]
-    buckets = 1 + raw.largest // BYTES_PER_FILE if identifying(dataset, name) else 1
+    buckets = 1 + raw.largest // BYTES_PER_FILE
     tasks = min(len(targets) * buckets, int(spark.conf.get("spark.sql.shuffle.partitions") or 1) * buckets)
     rows = classify_rows(read_raw(spark, store, table, raw.files), dataset, name, tasks, buckets).persist()
     try:
