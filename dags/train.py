@@ -13,6 +13,7 @@ stages that are up to date return at once. A gate that says no is no failure: th
 """
 
 from datetime import UTC, datetime
+from math import ceil
 
 from airflow.sdk import DAG, TaskGroup
 
@@ -36,6 +37,7 @@ SETTINGS = Settings()
 
 def train_dag(dataset: Dataset) -> DAG:
     """The training DAG of one dataset."""
+    waits = dataset.on_missing == "wait"
     with DAG(
         f"{dataset.name}_train",
         description=dataset.description,
@@ -44,19 +46,20 @@ def train_dag(dataset: Dataset) -> DAG:
         start_date=datetime(2013, 1, 1, tzinfo=UTC),
         catchup=False,
         auto_register=False,  # `dags_by_id` does, and not before it is whole
-        max_active_runs=2,
+        # Dates that wait for their files hold up no later one: without a place, the next midnight's run would be left out.
+        max_active_runs=2 + (ceil(dataset.wait.timeout_minutes / (24 * 60)) if waits else 0),
         params=trigger_form(dataset),
         default_args=default_args(SETTINGS),
         tags=["boostline", dataset.name, dataset.task],
     ) as dag:
         with TaskGroup("data", group_display_name="Data and baseline (Spark)", prefix_group_id=False):
             ingest = spark_job("ingest", dataset, outlets=[clean_asset(dataset, SETTINGS)])
-            if dataset.on_missing == "wait":
+            if waits:
                 WaitForRawFiles(task_id="wait_for_raw_files", dataset=dataset.name) >> ingest
             featurize = spark_job("featurize", dataset)
             baseline = spark_job("baseline", dataset)
         with TaskGroup("model", group_display_name="Model (XGBoost)", prefix_group_id=False):
-            train = python_task("train", dataset)
+            train = python_task("train", dataset, pool="training")
             gate = python_task("gate", dataset)
             promote = python_task("promote", dataset, pool="promotion")
             reported = gate >> promote >> python_task("report", dataset)

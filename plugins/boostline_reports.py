@@ -1,4 +1,7 @@
-"""Puts *Models* and *MLflow* into Airflow's navigation. `boostline.orchestration.pages` says who may see what."""
+"""Puts *Models* and *MLflow* into Airflow's navigation, and makes the DAGs' timetable known.
+
+`boostline.orchestration.pages` says who may see what.
+"""
 
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -6,6 +9,7 @@ from urllib.parse import urlsplit
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
+from boostline.orchestration.timetable import PartitionsUntilNow
 from boostline.settings import Settings
 
 
@@ -24,6 +28,7 @@ class BoostlineReports(AirflowPlugin):
     """What Airflow is told."""
 
     name = "boostline_reports"
+    timetables: ClassVar = [PartitionsUntilNow]
     fastapi_apps: ClassVar = [{"name": "Boostline", "app": pages, "url_prefix": "/boostline"}]
     # Two of them: Airflow 3.3 shows those in its menu *Plugins*, and draws a single one as a button that opens nothing.
     external_views: ClassVar = [

@@ -6,12 +6,15 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="boostline-dags-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL"] = "0"  # what a test changes is seen at once
+os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(Path("plugins").resolve())
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 
 

@@ -25,7 +25,7 @@ from sqlalchemy import update
 from typer.testing import CliRunner, Result
 
 from boostline.cli.app import app, out
-from boostline.errors import DataMissing, RunDateInvalid
+from boostline.errors import DataMissing, FailError, RunDateInvalid
 from boostline.local.places import stack_home
 from boostline.local.ports import free_ports
 from boostline.orchestration.client import AirflowClient, days_between
@@ -43,7 +43,7 @@ def settings() -> Iterator[Settings]:
     shutil.copy(stack_home() / "fresh/airflow.db", home)
     with create_session() as session:
         session.merge(DagBundleModel(name="test"))
-    sync_bag_to_db(DagBag(dag_folder=str(Path("dags/train.py").resolve()), bundle_name="test"), "test", None)
+    parse()
     from airflow.api_fastapi.app import create_app
 
     server = uvicorn.Server(uvicorn.Config(create_app(apps="core"), port=port, log_level="error"))
@@ -183,6 +183,39 @@ def test_a_date_to_come_is_refused(settings: Settings) -> None:
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)
     with pytest.raises(RunDateInvalid, match=f"{tomorrow} lies in the future: today is"):
         command("backfill", "nyc_flights", "--from", "2013-03-31", "--to", str(tomorrow))
+
+
+def test_a_backfill_into_the_future_ends_today_and_holds_up_no_schedule(client: AirflowClient) -> None:
+    """As the form in Airflow's UI sends it, which takes any last date."""
+    today = datetime.now(UTC).date()
+    first = today - timedelta(days=2)
+    client.cancel_backfill(client.backfill(DAG, first, today + timedelta(days=5), max_active=2, conf={})["id"])
+    assert sorted(client.runs_by_date(DAG, first, today + timedelta(days=9))) == days_between(first, today)
+    parse()
+    tomorrow = datetime.combine(today, datetime.min.time(), UTC) + timedelta(days=1)
+    assert datetime.fromisoformat(client._get(f"/dags/{DAG}")["next_dagrun_run_after"]) <= tomorrow
+
+
+def test_a_dag_of_a_wrong_dataset_file_keeps_its_tasks_and_is_not_started(
+    client: AirflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("boostline.orchestration.client.PARSED_WITHIN", 0)
+    tasks = client._get(f"/dags/{DAG}/tasks")
+    text = Path("conf/datasets/nyc_flights.yaml").read_text()
+    (tmp_path / "nyc_flights.yaml").write_text(text + "bogus: 1\n")
+    with monkeypatch.context() as patch:
+        patch.setenv("BOOSTLINE_DATASETS", str(tmp_path))
+        parse()
+    with pytest.raises(FailError, match=f"{DAG}: its dataset file is wrong"):
+        client.ready_dag(DAG)
+    assert client._get(f"/dags/{DAG}/tasks") == tasks
+    parse()
+    client.ready_dag(DAG)
+
+
+def parse() -> None:
+    """What Airflow does with the DAG files now and then."""
+    sync_bag_to_db(DagBag(dag_folder=str(Path("dags/train.py").resolve()), bundle_name="test"), "test", None)
 
 
 def set_state(run_id: str, state: str) -> None:

@@ -137,7 +137,7 @@ def test_team_rules(dags: dict[str, Any]) -> None:
 def test_pools_and_concurrency(dags: dict[str, Any], name: str) -> None:
     tasks = dags[f"{name}_train"].task_dict
     assert {tasks[job].pool for job in STAGES[:3]} == {"spark"}
-    assert tasks["promote"].pool == "promotion"
+    assert (tasks["train"].pool, tasks["promote"].pool) == ("training", "promotion")
     assert tasks["ingest"].max_active_tis_per_dag == 1
 
 
@@ -219,10 +219,10 @@ def test_one_broken_file_leaves_the_other_datasets_alone(tmp_path: Path, monkeyp
     monkeypatch.setenv("BOOSTLINE_DATASETS", str(tmp_path))
     dags = load_dags()
     assert {f"{name}_train" for name in DATASETS} < set(dags)
-    broken: DAG = dags["houses_train"]
+    broken: DAG = dags["houses_train_invalid"]
     assert "invalid" in broken.tags
-    # What Airflow first sees of a DAG decides whether it is paused; see the DAG of approvals.
-    assert (broken.is_paused_upon_creation, dags["houses_promote"].is_paused_upon_creation) == (None, False)
+    # Under the DAG's own id, what Airflow first sees would be kept: its pause, and that runs under way lost their tasks.
+    assert not {"houses_train", "houses_score", "houses_promote"} & set(dags)
     (task,) = broken.tasks
     with pytest.raises(AirflowFailException) as error:
         task.python_callable(**task.op_kwargs)
@@ -245,14 +245,14 @@ def test_a_file_that_cannot_be_parsed_or_read_leaves_the_other_datasets_alone(
         ("folder", "cannot be read: Is a directory"),
         ("loop", "cannot be read: Too many levels"),
     ):
-        assert f"{name}.yaml: {says}" in dags[f"{name}_train"].doc_md
+        assert f"{name}.yaml: {says}" in dags[f"{name}_train_invalid"].doc_md
 
 
 @pytest.mark.parametrize("quoted", ["{{ task }}", "{% if x %}", "{{ nothing }}"])
 def test_a_broken_file_is_quoted_as_it_is(quoted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "houses.yaml").write_text(f"name: houses\ntask: '{quoted}'\n")
     monkeypatch.setenv("BOOSTLINE_DATASETS", str(tmp_path))
-    (task,) = load_dags()["houses_train"].tasks
+    (task,) = load_dags()["houses_train_invalid"].tasks
     task.render_template_fields({})
     with pytest.raises(AirflowFailException, match=re.escape(f"(given: '{quoted}')")):
         task.execute({})
@@ -266,9 +266,9 @@ def test_a_fault_that_no_check_foresaw_leaves_the_other_datasets_alone(monkeypat
 
     monkeypatch.setattr("boostline.orchestration.spark_job.spark_job", fail_half_way)
     dags = load_dags()
-    assert {f"{name}_train" for name in DATASETS} < set(dags)
-    assert [name for name, dag in dags.items() if "invalid" in dag.tags] == ["nyc_flights_train"]
-    (task,) = dags["nyc_flights_train"].tasks
+    assert {f"{name}_train" for name in DATASETS} - set(dags) == {"nyc_flights_train"}
+    assert [name for name, dag in dags.items() if "invalid" in dag.tags] == ["nyc_flights_train_invalid"]
+    (task,) = dags["nyc_flights_train_invalid"].tasks
     with pytest.raises(AirflowFailException, match=r"nyc_flights\.yaml: OverflowError: days=99999999999 is too much"):
         task.python_callable(**task.op_kwargs)
 
@@ -279,3 +279,17 @@ def test_a_dataset_that_waits_gets_a_waiting_task(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("BOOSTLINE_DATASETS", str(tmp_path))
     dag = load_dags()["nyc_flights_train"]
     assert dag.task_dict["wait_for_raw_files"].downstream_task_ids == {"ingest"}
+    assert dag.max_active_runs == 3
+
+
+def test_a_task_that_starts_makes_its_own_dag_alone(dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def load(path: Path) -> Dataset:
+        read.append(path.stem)
+        return load_dataset(path)
+
+    monkeypatch.setattr("boostline.orchestration.dag.load_dataset", load)
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "nyc_flights_train")
+    assert set(load_dags()) == {"nyc_flights_train", "boostline_maintenance"}
+    assert read == ["nyc_flights"]

@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
+from boostline.errors import FailError
 from boostline.lake.manifest import read_current
 from tests.e2e.conftest import World, days_to, wait_for
 
@@ -38,6 +39,7 @@ def run(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     with silent_mlflow(world):
         # The model lies in the lake, MLflow has not answered yet, and no manifest names it.
         wait_for("files of the model", lambda: written(world, MODELS))
+        spoil_the_dataset_file_for_a_moment(world)
         title = f"airflow worker -- {task(world, run_id, 'train')['id']}"
         trainings = [p for p in psutil.process_iter(["cmdline"]) if title in " ".join(p.info["cmdline"] or ())]
         assert trainings, "train ended before it could be killed"
@@ -45,6 +47,17 @@ def run(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
             process.kill()
     wait_for("the end", lambda: world.client.run(DAG, run_id)["state"] in ("success", "failed"))
     return world.client.run(DAG, run_id)
+
+
+def spoil_the_dataset_file_for_a_moment(world: World) -> None:
+    """Until Airflow has seen it: the run under way must not end by that."""
+    path = world.stack.datasets / f"{DATASET}.yaml"
+    text = path.read_text()
+    path.write_text(text + "bogus: 1\n")
+    with pytest.raises(FailError, match="its dataset file is wrong"):
+        world.client.ready_dag(f"{DAG}_invalid")
+    path.write_text(text)
+    world.client.ready_dag(DAG)
 
 
 @contextmanager

@@ -78,12 +78,14 @@ class AirflowClient:
         return found
 
     def _dag(self, dag_id: str) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self._get(f"/dags/{dag_id}", none_on_404=True)
-        return found
+        """A DAG, or what stands in for it while its dataset file is wrong: the one that Airflow has read last."""
+        found = [self._get(f"/dags/{name}", none_on_404=True) for name in (dag_id, f"{dag_id}_invalid")]
+        read = [dag for dag in found if dag and not dag["is_stale"]]
+        return max(read, key=lambda dag: str(dag["last_parsed_time"]), default=None)
 
     def is_paused(self, dag_id: str) -> bool:
         """Whether nothing of a DAG starts until somebody unpauses it."""
-        answer = self._dag(dag_id)
+        answer = self._get(f"/dags/{dag_id}", none_on_404=True)
         return bool(answer and answer["is_paused"])
 
     def _dags(self) -> list[dict[str, Any]]:

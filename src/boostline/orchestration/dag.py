@@ -9,20 +9,20 @@ from functools import partial
 from typing import Any
 
 from airflow.providers.standard.operators.python import PythonOperator
-from airflow.sdk import DAG, Asset, Param
-from airflow.timetables.trigger import CronPartitionTimetable
+from airflow.sdk import DAG, Asset, Param, get_parsing_context
 
 from boostline.dataset import Dataset, dataset_files, load_dataset
 from boostline.errors import DatasetInvalid
 from boostline.orchestration import tasks
 from boostline.orchestration.links import MlflowLink, ReportLink
 from boostline.orchestration.run import form_default, form_schema
+from boostline.orchestration.timetable import PartitionsUntilNow
 from boostline.settings import Settings
 
 
-def daily_partitions() -> CronPartitionTimetable:
+def daily_partitions() -> PartitionsUntilNow:
     """Midnight UTC, for the day before: runs, backfills and triggers carry the date as their partition key."""
-    return CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d")
+    return PartitionsUntilNow("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d")
 
 
 def clean_asset(dataset: Dataset, settings: Settings) -> Asset:
@@ -109,14 +109,16 @@ def plain_id(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", name)
 
 
-def _invalid_dag(name: str, kind: str, error: DatasetInvalid, settings: Settings) -> DAG:
-    """What stands in for a dataset whose file is wrong, so that the other datasets keep their DAGs."""
+def _invalid_dag(dag_id: str, error: DatasetInvalid, settings: Settings) -> DAG:
+    """What stands in for a DAG whose dataset file is wrong, so that the other datasets keep theirs.
+
+    Its id is its own: under the DAG's, Airflow would take the tasks of runs under way for removed and end them. So those
+    wait until the file is mended.
+    """
     with DAG(
-        f"{plain_id(name)}_{kind}",
+        f"{dag_id}_invalid",
         schedule=None,
         start_date=datetime(2013, 1, 1, tzinfo=UTC),
-        # Airflow asks once, when it first sees an id: the mended dataset's DAG of approvals would be paused, and ask nobody.
-        is_paused_upon_creation=False if kind == "promote" else None,
         tags=["boostline", "invalid"],
         default_args=default_args(settings),
         doc_md=f"The dataset file is wrong:\n\n```\n{error}\n```",
@@ -134,17 +136,20 @@ def dags_by_id(kind: str, make: Callable[[Dataset], DAG | None], settings: Setti
         make: Makes the DAG of one dataset, or none where it has no such DAG.
         settings: Names the folder.
     """
-    found = []
+    found, wanted = [], get_parsing_context().dag_id
     for path in dataset_files(settings.datasets):
+        dag_id = f"{plain_id(path.stem)}_{kind}"
+        if wanted and not wanted.startswith(dag_id):  # a task starts, and needs its own DAG alone
+            continue
         try:
             found.append(make(load_dataset(path)))
         except DatasetInvalid as error:
-            found.append(_invalid_dag(path.stem, kind, error, settings))
+            found.append(_invalid_dag(dag_id, error, settings))
         except Exception as error:  # noqa: BLE001
             # Broad, for what no check foresaw: Airflow reads all datasets in one Python file, and an exception that left
             # here would take every dataset's DAGs away. It is not hidden: the stand-in says it, and fails with it.
             told = DatasetInvalid(f"{path}: {type(error).__name__}: {error}")
-            found.append(_invalid_dag(path.stem, kind, told, settings))
+            found.append(_invalid_dag(dag_id, told, settings))
     return {dag.dag_id: dag for dag in found if dag}
 
 
@@ -154,7 +159,7 @@ def default_args(settings: Settings) -> dict[str, Any]:
         "owner": "boostline",
         "retries": settings.retries,
         "retry_delay": timedelta(seconds=settings.retry_seconds),
-        "retry_exponential_backoff": True,
+        "retry_exponential_backoff": 2,
         "max_retry_delay": timedelta(minutes=10),
         "execution_timeout": timedelta(hours=6),
     }

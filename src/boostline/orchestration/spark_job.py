@@ -55,7 +55,8 @@ class SparkJob(SparkSubmitOperator):
     operator_extra_links = (SparkLink(),)
 
     def __init__(self, *, job: JobName, dataset: str, window_days: int | None = None, **kwargs: Any) -> None:
-        super().__init__(application="", conn_id="spark_default", name=f"{dataset}-{job}", **kwargs)
+        # Not durable: a retry writes an attempt of its own, and must not wait for the driver of the one before.
+        super().__init__(application="", conn_id="spark_default", name=f"{dataset}-{job}", durable=False, **kwargs)
         self.job = job
         self.dataset = dataset
         self.window_days = window_days
