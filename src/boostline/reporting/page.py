@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from boostline.dataset import Dataset
 from boostline.metrics import LOWER_IS_BETTER, METRICS_BY_TASK
 from boostline.reporting.drift import LARGE, SMALL
-from boostline.reporting.text import days, label_unit, metric_name, number, share, unit_of
+from boostline.reporting.templates import templates
+from boostline.reporting.text import days, label_unit, metric_name, share, unit_of
 
 
 def render_page(dataset: Dataset, result: dict[str, Any], evaluation: dict[str, Any]) -> str:
@@ -27,20 +26,11 @@ def render_page(dataset: Dataset, result: dict[str, Any], evaluation: dict[str, 
 
     from boostline.reporting.charts import charts
 
-    environment = Environment(
-        loader=PackageLoader("boostline.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    environment = templates(
+        share=share,
+        mebibytes=lambda size: f"{size / 2**20:,.0f} MiB" if size else "–",
+        pretty=lambda value: json.dumps(value, indent=1, sort_keys=True),
     )
-    environment.filters |= {
-        "number": number,
-        "metric": metric_name,
-        "share": share,
-        "mebibytes": lambda size: f"{size / 2**20:,.0f} MiB" if size else "–",
-        "pretty": lambda value: json.dumps(value, indent=1, sort_keys=True),
-    }
     names = model_names(result)
     drawn = charts(evaluation, names)
     return environment.get_template("report.html.j2").render(

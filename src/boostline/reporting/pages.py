@@ -10,7 +10,6 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from boostline.dataset import dataset_path, load_dataset
@@ -20,7 +19,7 @@ from boostline.lake.store import NotFound, Store
 from boostline.registry.overview import champions
 from boostline.reporting.drawing import Chart
 from boostline.reporting.history import History, Line, chart
-from boostline.reporting.text import metric_name, number
+from boostline.reporting.templates import templates
 from boostline.settings import Settings
 
 SHOWN = 60
@@ -77,15 +76,8 @@ class Pages:
         self._settings = settings
         self._store = Store(settings)
         self._history = History(self._store)
-        self._environment = Environment(
-            loader=PackageLoader("boostline.reporting"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
         # `<` would let data such as </script> end the element that holds it; drawing.finished has escaped it.
-        self._environment.filters |= {"number": number, "metric": metric_name, "json": Markup}
+        self._environment = templates(json=Markup)
 
     def knows(self, name: str) -> bool:
         """Whether there is a file of such a dataset."""
