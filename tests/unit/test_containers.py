@@ -243,6 +243,17 @@ def test_an_endpoint_reaches_every_client_and_none_means_aws(endpoint: str, monk
     assert said.strip() == str({f"{endpoint}/lake/k" if endpoint else "https://lake.s3.amazonaws.com/k"})
 
 
+@pytest.mark.parametrize(("own", "days"), [("", "14d"), ("60", "60d")])
+def test_event_logs_are_kept_as_long_as_old_attempts(own: str, days: str, tmp_path: Path) -> None:
+    settings = {"BOOSTLINE_SPARK_SECRET": "x", "BOOSTLINE_EVENT_LOG": "s3a://logs/e", "BOOSTLINE_KEEP_DAYS": own}
+    env = {**os.environ, **settings, "SPARK_CONF_DIR": str(tmp_path)}
+    subprocess.run([ROOT / "docker/entrypoint.sh", "true"], env=env, check=True)
+    lines = (tmp_path / "spark-defaults.conf").read_text().splitlines()
+    values = dict(line.split(None, 1) for line in lines if line and not line.startswith("#"))
+    assert (values["spark.history.fs.cleaner.enabled"], values["spark.history.fs.cleaner.maxAge"]) == ("true", days)
+    assert values["spark.eventLog.dir"] == values["spark.history.fs.logDirectory"] == "s3a://logs/e"
+
+
 def test_identities_and_login_are_written_for_their_owner_only(
     places: None, all_secrets: dict[str, str], tmp_path: Path
 ) -> None:
