@@ -20,6 +20,8 @@ from boostline.containers.servers import identities, write_mlflow_login, write_s
 from boostline.errors import EnvironmentUnfit
 from boostline.local.layout import S3_KEYS, Stack
 from boostline.local.places import ROOT
+from boostline.serving.settings import ServeSettings
+from boostline.settings import Settings
 
 
 def make_secrets(folder: Path) -> dict[str, str]:
@@ -184,6 +186,21 @@ def test_the_code_hash_sees_code_and_not_datasets_or_caches(tmp_path: Path) -> N
 def test_preflight_is_given_all_that_the_code_hash_reads() -> None:
     volumes = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"]["preflight"]["volumes"]
     assert volumes == [f"./{part}:/checkout/{part}:ro" for part in preflight.CODE]
+
+
+FIXED = {"spark_cds", "spark_master", "spark_history_command", "kafka"}
+"""Settings of the embedded stack, and of the service `stream` alone."""
+SIGN_IN = {"airflow_user", "airflow_password_file", "airflow_password"}
+"""A secret of the service `cli`."""
+
+
+def test_every_setting_reaches_the_services() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"]
+    for name in ("airflow-api", "airflow-scheduler", "airflow-dags", "airflow-triggerer", "cli", "stream", "serving"):
+        wanted = {f"BOOSTLINE_{field.upper()}" for field in Settings.model_fields.keys() - FIXED - SIGN_IN}
+        assert wanted - services[name]["environment"].keys() == set(), name
+    wanted = {f"BOOSTLINE_SERVE_{field.upper()}" for field in ServeSettings.model_fields.keys() - {"port"}}
+    assert wanted - services["serving"]["environment"].keys() == set()
 
 
 def test_the_image_has_the_cpu_library_of_the_locked_xgboost() -> None:
