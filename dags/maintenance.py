@@ -1,8 +1,8 @@
-"""Remove attempts that nothing needs any more, once a week.
+"""Remove attempts that nothing needs any more, and old logs, once a week.
 
-**In:** the lake's attempts and published manifests, of every dataset.
-**Out:** fewer objects. An attempt goes when it is older than `BOOSTLINE_KEEP_DAYS` (14 where not set), no published
-manifest and no model version names it, and no partition that it wrote was published anew within those days.
+**In:** the lake's attempts and published manifests, of every dataset; task logs and Spark's event logs.
+**Out:** fewer objects and files. Logs go when they are older than `BOOSTLINE_KEEP_DAYS` (14 where not set). An attempt goes when it is older
+than that, no published manifest and no model version names it, and no partition that it wrote was published anew within those days.
 
 **Unpause it** once: like the DAGs that train and score it is created paused, and until then nothing is ever removed.
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
     tags=["boostline"],
 )
 def maintenance() -> None:
-    """One task per dataset."""
+    """One task per dataset, and one for the logs."""
 
     @task
     def remove_old_attempts(dataset: str) -> dict[str, object]:
@@ -48,6 +48,16 @@ def maintenance() -> None:
         log.info("%s: removed %s, %d bytes", dataset, removed.attempts, removed.size)
         return {"attempts": removed.attempts, "bytes": removed.size}
 
+    @task
+    def remove_old_logs() -> dict[str, int]:
+        from boostline.orchestration.failures import airflow_errors
+        from boostline.orchestration.logs import remove_old_logs
+
+        with airflow_errors():
+            sizes = remove_old_logs(SETTINGS, datetime.now(UTC))
+        return {"files": len(sizes), "bytes": sum(sizes)}
+
+    remove_old_logs()
     for path in dataset_files(SETTINGS.datasets):
         remove_old_attempts.override(task_id=f"clean_{plain_id(path.stem)}")(path.stem)
 

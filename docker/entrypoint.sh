@@ -20,14 +20,15 @@ on_spark() {
 if [ -n "${BOOSTLINE_SPARK_SECRET:-}" ]; then
   mkdir -p "$SPARK_CONF_DIR"
   {
-    cat /opt/boostline/conf/spark/spark-defaults.conf /opt/boostline/conf/spark/containers.conf
+    cat "${0%/*}"/../conf/spark/{spark-defaults,containers}.conf
     echo "spark.driver.host $(on_spark)"
     echo "spark.authenticate.secret $BOOSTLINE_SPARK_SECRET"
     [ -z "${BOOSTLINE_S3_REGION:-}" ] || echo "spark.hadoop.fs.s3a.endpoint.region $BOOSTLINE_S3_REGION"
     [ -z "${BOOSTLINE_S3_ENDPOINT:-}" ] || echo "spark.hadoop.fs.s3a.endpoint $BOOSTLINE_S3_ENDPOINT"
     [[ "${BOOSTLINE_S3_ENDPOINT:-}" != http:* ]] || echo "spark.hadoop.fs.s3a.connection.ssl.enabled false"
     [ -z "${BOOSTLINE_EVENT_LOG:-}" ] || printf '%s\n' \
-      "spark.eventLog.enabled true" "spark.eventLog.dir $BOOSTLINE_EVENT_LOG" "spark.history.fs.logDirectory $BOOSTLINE_EVENT_LOG"
+      "spark.eventLog.enabled true" "spark.eventLog.dir $BOOSTLINE_EVENT_LOG" "spark.history.fs.logDirectory $BOOSTLINE_EVENT_LOG" \
+      "spark.history.fs.cleaner.enabled true" "spark.history.fs.cleaner.maxAge ${BOOSTLINE_KEEP_DAYS:-14}d"
   } > "$SPARK_CONF_DIR/spark-defaults.conf"
 fi
 

@@ -77,7 +77,11 @@ class Settings(Environment):
     external_memory_bytes: int = Field(2 * 1024**3, ge=0, description="Arrow input above this trains out of core")
     retries: int = Field(2, ge=0, description="Further tries of a task whose failure may pass")
     retry_seconds: float = Field(20, ge=0, description="Before the first retry; doubles with each")
-    keep_days: int = Field(14, ge=1, description="Days that unpublished attempts are kept")
+    keep_days: int = Field(14, ge=1, description="Days that unpublished attempts and old logs are kept")
+    logs: str | None = Field(
+        None, description="Folder or s3:// address of Airflow's task logs, for maintenance; none: they are left alone"
+    )
+    event_log: str | None = Field(None, description="The same of Spark's event logs")
 
     @field_validator("lake")
     @classmethod

@@ -77,6 +77,14 @@ def test_mlflow_s_page_may_send_from_the_address_that_people_type(served: Cluste
         assert answer.status_code == status, answer.text
 
 
+def test_airflow_hears_from_a_proxy_whether_people_use_tls(served: Cluster) -> None:
+    url = f"http://127.0.0.1:{served.env['BOOSTLINE_PORT_AIRFLOW']}/auth/logout"
+    for scheme in ("http", "https"):
+        answer = httpx.get(url, headers={"X-Forwarded-Proto": scheme}, timeout=60)
+        secure = ["; Secure" in cookie for cookie in answer.headers.get_list("set-cookie")]
+        assert secure == [scheme == "https"] * 2, answer.headers
+
+
 @pytest.mark.timeout(1800)
 def test_new_secrets_reach_the_replicas_too(served: Cluster) -> None:
     names = ("TOKEN_CLIENT_SECRET", "TOKEN_BILLING_SECRET", "S3_SERVING_SECRET", "MLFLOW_READER_SECRET")

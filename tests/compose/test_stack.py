@@ -92,6 +92,8 @@ def test_task_logs_are_read_from_s3(cluster: Cluster, flights: str) -> None:
     text = json.dumps(content)
     assert "partitions up to date" in text
     assert "s3://logs/airflow" in text
+    left = cluster.execute("airflow-scheduler", "find", "/scratch/logs", "-path", f"*run_id={flights}/task_id=ingest*")
+    assert left == "", "what is in S3 stays on the disk too"
 
 
 def test_the_history_server_is_seen_through_airflow_and_shows_no_secret(landed: Cluster) -> None:

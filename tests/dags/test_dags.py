@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,9 +16,12 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
+from tests.servers import put_database
 
 from boostline.dataset import Dataset, change_dataset, dataset_files, load_dataset
 from boostline.errors import DatasetInvalid
+from boostline.local.layout import Stack, airflow_env
+from boostline.local.ports import Ports
 from boostline.orchestration.run import FORM_PATHS, form_default
 from boostline.orchestration.spark_job import spark_job
 from boostline.registry.approval import LONGEST_REASON
@@ -293,3 +297,26 @@ def test_a_task_that_starts_makes_its_own_dag_alone(dags: dict[str, Any], monkey
     monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "nyc_flights_train")
     assert set(load_dags()) == {"nyc_flights_train", "boostline_maintenance"}
     assert read == ["nyc_flights"]
+
+
+def test_parsing_leaves_no_lines_in_logs_that_nothing_removes(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, Ports(), Path("/java"), tmp_path, tmp_path, tmp_path, Path("conf/datasets").resolve())
+    stack.airflow_home.mkdir()
+    put_database("airflow.db", stack.airflow_home)
+    made = (stack.airflow_home / "airflow.db").exists()  # by set-up
+    for command in ([] if made else [["db", "migrate"]]) + [["dag-processor", "--num-runs", "1"]]:
+        subprocess.run([sys.executable, "-m", "airflow", *command], env=airflow_env(stack), check=True, timeout=120)
+    logs = {path.name: path.read_text() for path in stack.airflow_home.rglob("*.py.log")}
+    assert logs == {f"{path.name}.log": "" for path in DAGS.glob("*.py")}
+
+
+def test_maintenance_removes_old_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, log in (("LOGS", "dag_id=a/attempt=1.log"), ("EVENT_LOG", "app-1")):
+        path = tmp_path / name / log
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"log")
+        os.utime(path, (0, 0))
+        monkeypatch.setenv(f"BOOSTLINE_{name}", str(tmp_path / name))
+    task = load_dags()["boostline_maintenance"].task_dict["remove_old_logs"]
+    assert task.python_callable() == {"files": 2, "bytes": 6}
+    assert not [*tmp_path.rglob("*.log"), *tmp_path.rglob("app-*")]

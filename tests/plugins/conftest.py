@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from secrets import token_hex
 
 import httpx
 import pytest
+import yaml
 
 from boostline.lake import paths
 from boostline.lake.manifest import Manifest, attempt_files, publish
@@ -177,12 +179,21 @@ def site(s3: Stack, mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=30",
         "AIRFLOW__FAB__CONFIG_FILE": str(ROOT / "docker/airflow/webserver_config.py"),
     }
-    airflow = str(Path(sys.executable).with_name("airflow"))
     put_database("airflow.db", home)
     prepare = [sys.executable, "-c", PREPARE]
     done = subprocess.run(prepare, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    command = [airflow, "api-server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    url = f"http://127.0.0.1:{port}"
-    with http_server(command, env, f"{url}/api/v2/version", home / "log"):
+    with airflow_server(env, port) as url:
         yield Site(url, store, env)
+
+
+@contextmanager
+def airflow_server(env: dict[str, str], port: int) -> Iterator[str]:
+    """Address of an API server that is started as the compose stack starts it."""
+    service = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"]["airflow-api"]
+    airflow, *arguments = service["command"]
+    command = [str(Path(sys.executable).with_name(airflow)), *arguments, "--host", "127.0.0.1", "--port", str(port)]
+    trusted = {"FORWARDED_ALLOW_IPS": service["environment"]["FORWARDED_ALLOW_IPS"]}
+    url = f"http://127.0.0.1:{port}"
+    with http_server(command, env | trusted, f"{url}/api/v2/version", Path(env["AIRFLOW_HOME"]) / f"log.{port}"):
+        yield url

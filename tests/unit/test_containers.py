@@ -20,6 +20,8 @@ from boostline.containers.servers import identities, write_mlflow_login, write_s
 from boostline.errors import EnvironmentUnfit
 from boostline.local.layout import S3_KEYS, Stack
 from boostline.local.places import ROOT
+from boostline.serving.settings import ServeSettings
+from boostline.settings import Settings
 
 
 def make_secrets(folder: Path) -> dict[str, str]:
@@ -186,6 +188,21 @@ def test_preflight_is_given_all_that_the_code_hash_reads() -> None:
     assert volumes == [f"./{part}:/checkout/{part}:ro" for part in preflight.CODE]
 
 
+FIXED = {"spark_cds", "spark_master", "spark_history_command", "kafka"}
+"""Settings of the embedded stack, and of the service `stream` alone."""
+SIGN_IN = {"airflow_user", "airflow_password_file", "airflow_password"}
+"""A secret of the service `cli`."""
+
+
+def test_every_setting_reaches_the_services() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"]
+    for name in ("airflow-api", "airflow-scheduler", "airflow-dags", "airflow-triggerer", "cli", "stream", "serving"):
+        wanted = {f"BOOSTLINE_{field.upper()}" for field in Settings.model_fields.keys() - FIXED - SIGN_IN}
+        assert wanted - services[name]["environment"].keys() == set(), name
+    wanted = {f"BOOSTLINE_SERVE_{field.upper()}" for field in ServeSettings.model_fields.keys() - {"port"}}
+    assert wanted - services["serving"]["environment"].keys() == set()
+
+
 def test_the_image_has_the_cpu_library_of_the_locked_xgboost() -> None:
     locked, smaller = ((ROOT / name).read_text() for name in ("requirements.txt", "docker/xgboost-cpu.txt"))
     version = next(line.split()[0].removeprefix("xgboost==") for line in locked.splitlines() if "xgboost==" in line)
@@ -241,6 +258,17 @@ def test_an_endpoint_reaches_every_client_and_none_means_aws(endpoint: str, monk
     command = [ROOT / "docker/entrypoint.sh", sys.executable, "-c", script]
     said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
     assert said.strip() == str({f"{endpoint}/lake/k" if endpoint else "https://lake.s3.amazonaws.com/k"})
+
+
+@pytest.mark.parametrize(("own", "days"), [("", "14d"), ("60", "60d")])
+def test_event_logs_are_kept_as_long_as_old_attempts(own: str, days: str, tmp_path: Path) -> None:
+    settings = {"BOOSTLINE_SPARK_SECRET": "x", "BOOSTLINE_EVENT_LOG": "s3a://logs/e", "BOOSTLINE_KEEP_DAYS": own}
+    env = {**os.environ, **settings, "SPARK_CONF_DIR": str(tmp_path)}
+    subprocess.run([ROOT / "docker/entrypoint.sh", "true"], env=env, check=True)
+    lines = (tmp_path / "spark-defaults.conf").read_text().splitlines()
+    values = dict(line.split(None, 1) for line in lines if line and not line.startswith("#"))
+    assert (values["spark.history.fs.cleaner.enabled"], values["spark.history.fs.cleaner.maxAge"]) == ("true", days)
+    assert values["spark.eventLog.dir"] == values["spark.history.fs.logDirectory"] == "s3a://logs/e"
 
 
 def test_identities_and_login_are_written_for_their_owner_only(

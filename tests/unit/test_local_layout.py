@@ -109,6 +109,14 @@ def test_airflow_finds_sparks_master_by_a_connection(stack: Stack) -> None:
     assert env["AIRFLOW__CORE__LOAD_EXAMPLES"] == "False"
 
 
+def test_maintenance_finds_the_logs_where_airflow_and_spark_write_them(stack: Stack) -> None:
+    write_spark_conf(stack)
+    env = airflow_env(stack)
+    assert env["BOOSTLINE_LOGS"] == env["AIRFLOW__LOGGING__BASE_LOG_FOLDER"]
+    events = Path(env["BOOSTLINE_EVENT_LOG"]).as_uri()
+    assert f"spark.eventLog.dir {events}\n" in (stack.spark_conf / "spark-defaults.conf").read_text()
+
+
 def test_sparks_properties_have_the_shared_defaults_and_absolute_paths(stack: Stack) -> None:
     write_spark_conf(stack)
     lines = (stack.spark_conf / "spark-defaults.conf").read_text().splitlines()
@@ -116,6 +124,7 @@ def test_sparks_properties_have_the_shared_defaults_and_absolute_paths(stack: St
     assert values["spark.sql.session.timeZone"] == "UTC"
     assert values["spark.driver.maxResultSize"] == "0"
     assert "spark.executor.memory" not in values  # the dataset file says it
+    assert values["spark.history.fs.cleaner.maxAge"] == "14d"
     assert values["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:8333"
     assert values["spark.driver.extraClassPath"].startswith(f"{stack.jars}/*:")
     assert f"-XX:SharedArchiveFile={stack.cds}/spark.jsa" in values["spark.executor.defaultJavaOptions"]

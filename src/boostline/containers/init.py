@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -118,7 +119,7 @@ def make_databases(database: Any) -> None:
 def migrate_airflow() -> None:
     """Create or upgrade Airflow's tables; have its pools, and the admin with the password of now."""
     _run("airflow", "db", "migrate")
-    _run("airflow", "pools", "import", str(POOLS))
+    _run(sys.executable, "-m", "boostline.orchestration.pools", str(POOLS))
     # The prompt's answers come on standard input: a password on a command line is in every list of processes.
     twice = f"{os.environ['AIRFLOW_ADMIN_SECRET']}\n" * 2
     admin = ["--username", "admin"]

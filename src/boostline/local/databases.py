@@ -45,7 +45,7 @@ def _migrate_airflow(stack: Stack) -> None:
     """Create or upgrade Airflow's database, and its pools."""
     env, log = airflow_env(stack), stack.home / "logs/airflow-migrate.log"
     _run(["airflow", "db", "migrate"], env, log)
-    _run(["airflow", "pools", "import", str(POOLS)], env, log)
+    _run(["boostline.orchestration.pools", str(POOLS)], env, log)
     with sqlite3.connect(stack.airflow_home / "airflow.db") as database:
         # Readers and the one writer no longer wait for each other; the file remembers it.
         database.execute("PRAGMA journal_mode=WAL")

@@ -178,6 +178,8 @@ def airflow_env(stack: Stack) -> dict[str, str]:
         "AIRFLOW__API__BASE_URL": stack.airflow_url,
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(stack.home / "logs/tasks"),
+        "BOOSTLINE_LOGS": str(stack.home / "logs/tasks"),
+        "BOOSTLINE_EVENT_LOG": str(stack.spark_events),
         "BOOSTLINE_SPARK_HISTORY": f"http://{HOST}:{stack.ports.spark_history}",
         "BOOSTLINE_SPARK_HISTORY_COMMAND": shlex.join([f"{spark['SPARK_HOME']}/bin/spark-class", HISTORY_SERVER]),
         "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": stack.spark_master}),

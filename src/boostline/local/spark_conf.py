@@ -10,6 +10,7 @@ from boostline.errors import EnvironmentUnfit
 from boostline.local.layout import Stack
 from boostline.local.places import SPARK_DEFAULTS
 from boostline.local.ports import HOST
+from boostline.settings import Settings
 
 ARCHIVE = "spark.jsa"  # one for drivers and executors: they share a class path, and most classes
 
@@ -35,6 +36,7 @@ def write_spark_conf(stack: Stack, record: bool = False) -> None:
         "spark.eventLog.dir": stack.spark_events.as_uri(),
         "spark.history.fs.logDirectory": stack.spark_events.as_uri(),
         "spark.history.fs.cleaner.enabled": "true",
+        "spark.history.fs.cleaner.maxAge": f"{Settings().keep_days}d",
         "spark.history.ui.port": str(stack.ports.spark_history),
         "spark.hadoop.fs.s3a.endpoint": stack.s3_endpoint,
         "spark.hadoop.fs.s3a.connection.ssl.enabled": "false",
