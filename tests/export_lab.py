@@ -15,7 +15,7 @@ from boostline.local.java import find_java
 from boostline.scoring.model_file import INFO, TRANSFORM, UBJ, Model, ModelInfo
 from boostline.training.data import Rows, feature_columns
 from boostline.training.fit import booster_params, fit
-from boostline.transform import Transform, needed_columns
+from boostline.transform import Transform
 
 MARKUP = '<script>&"'
 CITIES = ["rome", " oslo", "bern, ch", "são paulo", "i̇zmir", MARKUP, "a'b]]>", "tab\tin", "end\r", "😀", "naïve ", "x"]
@@ -124,7 +124,7 @@ def export_transform(dataset: Dataset, fills: dict[str, float]) -> Transform:
             "type": column.type,
             "clean": [rule if isinstance(rule, str) else rule.model_dump() for rule in column.clean],
         }
-        for name, column in needed_columns(dataset).items()
+        for name, column in dataset.needed_columns.items()
     }
     flags = ("true", "false")
     categories = {

@@ -21,7 +21,7 @@ from boostline.lake.store import Store
 from boostline.metrics import METRICS_BY_TASK
 from boostline.settings import Settings
 from boostline.training.train import train_model
-from boostline.transform import Transform, needed_columns
+from boostline.transform import Transform
 
 
 def fit_transform(dataset: Dataset, day: str, train: pa.Table, classes: tuple[str, ...]) -> Transform:
@@ -37,7 +37,7 @@ def fit_transform(dataset: Dataset, day: str, train: pa.Table, classes: tuple[st
                     "type": column.type,
                     "clean": [rule if isinstance(rule, str) else rule.model_dump() for rule in column.clean],
                 }
-                for name, column in needed_columns(dataset).items()
+                for name, column in dataset.needed_columns.items()
             },
             "derived": {k: v.model_dump(exclude_unset=True) for k, v in dataset.features.derived.items()},
             "categorical": {},

@@ -129,25 +129,12 @@ class Transform(BaseModel):
         return pa.table([columns[name] for name in self.names], schema=pa.schema(fields))
 
 
-def needed_columns(dataset: Dataset) -> dict[str, Column]:
-    """The contract's columns that the features read, themselves or through derived ones, in the contract's order."""
-    derived = dataset.features.derived
-    used = {
-        source for name in dataset.features.names for source in (derived[name].columns if name in derived else (name,))
-    }
-    return {name: column for name, column in dataset.raw_columns.items() if name in used}
-
-
 def raw_contract(dataset: Dataset) -> dict[str, RawColumn]:
-    """The same columns as transform.json describes them."""
+    """The columns that the features need, as transform.json describes them."""
     missing = dataset.null_values
     return {
-        name: RawColumn(
-            type=column.type,
-            clean=string_rules(column),
-            null_values=missing[name],
-        )
-        for name, column in needed_columns(dataset).items()
+        name: RawColumn(type=column.type, clean=string_rules(column), null_values=missing[name])
+        for name, column in dataset.needed_columns.items()
     }
 
 

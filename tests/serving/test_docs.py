@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from boostline.dataset import load_dataset
-from boostline.transform import needed_columns
 from tests.serving.conftest import Server, World, raw_rows, serving
 
 SECTION = Path("docs/use.md").read_text().partition("## Over HTTP")[2].partition("\n## ")[0]
@@ -29,7 +28,7 @@ def server(world: World, tmp_path_factory: pytest.TempPathFactory):
 def test_the_documented_row_has_the_columns_of_the_dataset() -> None:
     assert ROWS
     (row,) = json.loads(ROWS[1])["records"]
-    assert row.keys() == needed_columns(load_dataset(Path("conf/datasets/nyc_flights.yaml"))).keys()
+    assert row.keys() == load_dataset(Path("conf/datasets/nyc_flights.yaml")).needed_columns.keys()
 
 
 def test_the_documented_commands_are_answered(server: Server, tmp_path: Path) -> None:

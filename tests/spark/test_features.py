@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
+from boostline.dataset import Dataset
 from boostline.errors import DataInvalid, DataMissing, DatasetInvalid
 from boostline.lake.arrow import read_parquet
 from boostline.lake.features import test_raw_keys as raw_test_keys
 from boostline.lake.manifest import read_current
 from boostline.serving.bodies import CSV, read_rows
 from boostline.serving.fit import Limits
-from boostline.spark.feature_fit import Counts, find_classes
+from boostline.spark import feature_fit
+from boostline.spark.feature_fit import Counts, count_rows, find_classes, require_few_categories
 from boostline.spark.feature_rows import LABEL_TEXT, with_label
 from tests.spark.lab import CLASSES, DAY, GOLDEN, GOOD_ROWS, Lab, csv, dataset_of
 
@@ -146,8 +149,60 @@ def test_class_names_of_doubles_are_not_cut(spark: SparkSession) -> None:
     rows = with_label(spark.createDataFrame([(value,) for value in values], "power double"), dataset)
     names = [row[LABEL_TEXT] for row in rows.collect()]
     assert names == ["10", "1.3", "1.7", "0", "1.0E300", None, None, None]
-    counts = Counts(rows=8, no_label=3, by_split={}, train_labels=names[:5], labels=names[:5], filled={})
+    counts = Counts(
+        rows=8,
+        no_label=3,
+        by_split={},
+        train_labels=names[:5],
+        labels=names[:5],
+        label_values=5,
+        filled={},
+        categories={},
+    )
     assert find_classes(dataset, counts) == ("0", "1.3", "1.7", "10", "1.0E300")
+
+
+def counted(spark: SparkSession, rows: int, labels: int, **changes: Any) -> tuple[Dataset, Counts]:
+    """Train rows with an id-like `site`, and so many labels."""
+    dataset = dataset_of({**CLASSES, "features.categorical": ["site"], "features.derived": {}, **changes})
+    number = F.col("id")
+    made = spark.range(rows).select(
+        (number % labels).cast("string").alias(LABEL_TEXT),
+        F.md5(number.cast("string").cast("binary")).alias("_text_site"),
+        *[number.cast("double").alias(f"_number_{name}") for name in dataset.features.numeric],
+        F.lit("train").alias("split"),
+    )
+    return dataset, count_rows(made, dataset)
+
+
+def test_a_category_that_names_single_rows_is_refused_before_its_values_are_collected(spark: SparkSession) -> None:
+    _, few = counted(spark, 80_000, 2)
+    require_few_categories(DAY, few)
+    _, many = counted(spark, 150_000, 2)
+    assert many.categories["site"] == pytest.approx(150_000, rel=0.2)
+    told = f"feature site has about {many.categories['site']} different values in the train rows of {DAY}"
+    with pytest.raises(DataInvalid, match=f"{told}.*; 100000 can be learnt") as caught:
+        require_few_categories(DAY, many)
+    assert caught.value.remedy.startswith("Take site out of `features`; or list it as numeric")
+
+
+def test_featurize_refuses_too_many_categories(good: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_fit, "MAX_CATEGORIES", 12)
+    # Of 8 train rows: 3 sites, 2 states and 8 hours.
+    with pytest.raises(DataInvalid, match="feature hour has about 8 .* and all categorical features have about 13; 12"):
+        good.featurize(dataset_of())
+
+
+def test_a_label_that_is_an_amount_is_refused_and_not_collected(spark: SparkSession) -> None:
+    dataset, counts = counted(spark, 60_000, 4_500)
+    # Below the limit each value is known, in the order of Spark's choice.
+    assert sorted(map(int, counts.labels)) == sorted(map(int, counts.train_labels)) == list(range(4_500))
+    with pytest.raises(DataInvalid, match="the train rows hold 4500 class"):
+        find_classes(dataset, counts)
+    dataset, counts = counted(spark, 60_000, 60_000)
+    assert len(counts.labels) < 12_500
+    with pytest.raises(DataInvalid, match=f"the rows hold about {counts.label_values} different values; 2 to 1000"):
+        find_classes(dataset, counts)
 
 
 UNFIT: dict[str, tuple[list[str], dict[str, Any], type[Exception], str]] = {

@@ -28,6 +28,7 @@ from boostline.lake.arrow import read_parquet
 from boostline.lake.manifest import Manifest, Ref, read_ref
 from boostline.local.layout import Stack, spark_env
 from boostline.settings import Settings
+from boostline.spark import stream as stream_module
 from boostline.spark.failures import explain
 from boostline.spark.score import run_score
 from boostline.spark.stream import CHECKPOINTS, Stream, messages, start_stream
@@ -92,7 +93,7 @@ def test_a_stream_answers_row_by_row_as_the_batch_job_does(world: World, setting
     assert manifest.partition == "batch=000000000" and manifest.details["version"] == world.version
     assert scored(world.lab, [manifest]) == sorted(world.lab.rows(batch).to_pylist(), key=lambda row: row["id"])
     assert manifest.row_hash == batch.row_hash
-    assert len(manifest.files) == 2, "the rows of one date are shared out among the tasks"
+    assert len(manifest.files) == 1, "a few rows make one file"
     # A file that lands later is a batch of its own, and nothing is scored twice.
     world.lab.land(csv(["50,a,1,on,2024-03-11T01:00:00Z,"]), day=NEXT)
     drain(world.lab, settings, dataset)
@@ -100,6 +101,28 @@ def test_a_stream_answers_row_by_row_as_the_batch_job_does(world: World, setting
     first, second = published(world.lab, dataset)
     assert first == manifest
     assert [(row["id"], str(row["data_date"])) for row in scored(world.lab, [second])] == [(50, NEXT)]
+
+
+def test_a_large_batch_goes_to_all_tasks_and_gives_the_same_rows(
+    world: World, settings: Settings, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drain(world.lab, settings, dataset)
+    (small,) = published(world.lab, dataset)
+    world.lab.store.delete([item.key for item in world.lab.store.list(paths.checkpoint_folder(dataset.name))])
+    monkeypatch.setattr(stream_module, "BYTES_PER_TASK", 100)
+    drain(world.lab, settings, dataset)
+    (large,) = [item for item in published(world.lab, dataset) if item.table != small.table]
+    assert (len(small.files), len(large.files)) == (1, 2), "the rows of one date are shared out among the tasks"
+    assert large.row_hash == small.row_hash and large.rows == small.rows
+
+
+def test_few_rows_of_many_dates_make_one_file(world: World, settings: Settings, dataset: Dataset) -> None:
+    for number in range(4):
+        world.lab.land(csv([f"{50 + number},a,1,on,,"]), day=f"2024-03-1{number + 1}")
+    many = dataset.model_copy(update={"stream": dataset.stream.model_copy(update={"max_files": 5})})
+    drain(world.lab, settings, many)
+    (manifest,) = published(world.lab, dataset)
+    assert manifest.rows["rows"] == 16 and len(manifest.files) == 1
 
 
 def test_bad_rows_and_bad_files_do_not_stop_it(world: World, settings: Settings, dataset: Dataset) -> None:
@@ -186,7 +209,10 @@ def test_a_crash_between_publishing_and_committing_publishes_nothing_twice(
 
 
 @pytest.mark.parametrize("dataset", [ODD_CLASSES], indirect=True, ids=["odd class names"])
-def test_messages_are_scored_and_answered(world: World, settings: Settings, dataset: Dataset, kafka: str) -> None:
+def test_messages_are_scored_and_answered(
+    world: World, settings: Settings, dataset: Dataset, kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "BYTES_PER_TASK", 500)  # the messages have some more, and their offsets far less
     rows, answers = f"{dataset.name}_rows", f"{dataset.name}_answers"
     stream = dataset.stream.model_copy(update={"source": "kafka", "topic": rows, "answers": answers})
     dataset = dataset.model_copy(update={"stream": stream})
@@ -206,7 +232,7 @@ def test_messages_are_scored_and_answered(world: World, settings: Settings, data
     frame.write.format("kafka").option("kafka.bootstrap.servers", kafka).option("topic", rows).save()
     drain(world.lab, settings, dataset)
     (manifest,) = published(world.lab, dataset)
-    assert manifest.inputs == {f"{rows}/0": "0-14"}
+    assert manifest.inputs == {f"{rows}/0": "0-14"} and len(manifest.files) == 2
     assert manifest.rows == {"rows": 12, "quarantined": 2, "duplicates": 1}
     assert {row["id"]: row["prediction"] for row in scored(world.lab, [manifest])} == expected
     forget_last_commit(world.lab, dataset)

@@ -69,8 +69,16 @@ class Dataset(Section):
         return columns
 
     @property
+    def needed_columns(self) -> dict[str, Column]:
+        """Those of them that the features read, themselves or through derived ones, in the contract's order."""
+        derived = self.features.derived
+        read = [derived[name].columns if name in derived else (name,) for name in self.features.names]
+        used = {column for columns in read for column in columns}
+        return {name: column for name, column in self.raw_columns.items() if name in used}
+
+    @property
     def null_values(self) -> dict[str, tuple[str, ...]]:
-        """The texts that mean "no value", by these columns: those of the table that a column comes from."""
+        """The texts that mean "no value", by the columns of `raw_columns`: those of the table that a column comes from."""
         tables = [self.tables[name] for name in (self.daily_table, *self.joins)]
         return {column: table.source.null_values for table in reversed(tables) for column in table.columns}
 

@@ -148,7 +148,8 @@ class Features(Section):
 
     categorical: tuple[ColumnName, ...] = Field(
         (),
-        description="Columns whose values are names: any type but double and timestamp. Unseen in train means missing",
+        description="Columns whose values are names: any type but double and timestamp. Unseen in train means missing. "
+        "Together they may have about 100,000 values in train",
     )
     numeric: tuple[ColumnName, ...] = Field(
         (), description="Columns whose values are amounts: numbers, or boolean as 0 and 1"

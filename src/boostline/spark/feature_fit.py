@@ -21,20 +21,32 @@ from boostline.transform import Transform, raw_contract
 
 CODE_PREFIX = "_code_"
 FILLED_PREFIX = "_filled_"
+VALUES_PREFIX = "_values_"
 MAX_CLASSES = 1000
+MAX_CATEGORIES = 100_000
+"""Of all categorical features together: the driver holds every value, and so do transform.json, the baseline and each
+process that scores. With 100,000 texts of 36 characters the baseline took half of the default driver's heap."""
+MAX_LABEL_VALUES = 5000
+"""A label with more is no class. Of fewer all are known, so that an error can name them."""
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+(E-?[0-9]+)?)?")
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows by what they are, label values of the train rows and of all, and filled values by feature."""
+    """Rows by what they are, label values of the train rows and of all, and filled values by feature.
+
+    `label_values` and `categories`, the different values of a categorical feature in the train rows, are rough: their
+    standard error is 5 %. `labels` and `train_labels` are complete where `label_values` is at most `MAX_LABEL_VALUES`.
+    """
 
     rows: int
     no_label: int
     by_split: dict[str, int]
     train_labels: list[str]
     labels: list[str]
+    label_values: int
     filled: dict[str, int]
+    categories: dict[str, int]
 
 
 def count_rows(rows: DataFrame, dataset: Dataset) -> Counts:
@@ -42,15 +54,17 @@ def count_rows(rows: DataFrame, dataset: Dataset) -> Counts:
     labelled, train = F.col(LABEL_TEXT).isNotNull(), F.col("split") == "train"
     classes = dataset.task != "regression"
     sources = _sources(dataset)
-    texts = {
-        "labels": F.collect_set(F.when(labelled, F.col(LABEL_TEXT))),
-        "train_labels": F.collect_set(F.when(labelled & train, F.col(LABEL_TEXT))),
-    }
+    label = F.col(LABEL_TEXT)
+    texts = {"labels": _values_of(label), "train_labels": _values_of(F.when(train, label))}
+    texts = texts if classes else dict.fromkeys(texts, F.array().cast("array<string>"))
+    values = {name: F.when(labelled & train, F.col(TEXT_PREFIX + name)) for name in dataset.features.categorical}
     row = rows.agg(
         F.count(F.lit(1)).alias("rows"),
         *[F.count_if(labelled & (F.col("split") == split)).alias(split) for split in ("train", "valid", "test")],
         *[F.count_if(labelled & train & F.col(column).isNotNull()).alias(column) for column in sources.values()],
-        *[(value if classes else F.array().cast("array<string>")).alias(name) for name, value in texts.items()],
+        *[F.approx_count_distinct(value).alias(VALUES_PREFIX + name) for name, value in values.items()],
+        *[value.alias(name) for name, value in texts.items()],
+        (F.approx_count_distinct(label) if classes else F.lit(0)).alias("label_values"),
     ).first()
     if row is None:
         raise RuntimeError("an aggregation without groups gives one row")
@@ -61,7 +75,9 @@ def count_rows(rows: DataFrame, dataset: Dataset) -> Counts:
         by_split=by_split,
         train_labels=row["train_labels"],
         labels=row["labels"],
+        label_values=row["label_values"],
         filled={name: row[column] for name, column in sources.items()},
+        categories={name: row[VALUES_PREFIX + name] for name in values},
     )
 
 
@@ -96,17 +112,40 @@ def require_enough(dataset: Dataset, day: str, counts: Counts) -> None:
         )
 
 
+def require_few_categories(day: str, counts: Counts) -> None:
+    """Refuse categorical features that nearly name single rows, before all of their values go to the driver.
+
+    Raises:
+        DataInvalid: Names the feature with the most values, and roughly how many it has.
+    """
+    total = sum(counts.categories.values())
+    if total > MAX_CATEGORIES:
+        worst = max(counts.categories, key=lambda name: counts.categories[name])
+        raise DataInvalid(
+            f"feature {worst} has about {counts.categories[worst]} different values in the train rows of {day}, and all "
+            f"categorical features have about {total}; {MAX_CATEGORIES} can be learnt",
+            f"Take {worst} out of `features`; or list it as numeric, if it is an amount; or make fewer values of it: of a "
+            "text with `clean`, of a date with `derived`",
+        )
+
+
 def find_classes(dataset: Dataset, counts: Counts) -> tuple[str, ...]:
     """The class names in order; none for a regression and for a binary label that is 0 or 1 already.
 
     Where the dataset file does not name them, they are those of the train rows, sorted: as numbers where all are.
 
     Raises:
-        DataInvalid: A label that is none of the named classes, a binary label that is neither 0 nor 1, or a train
-            split with one class only.
+        DataInvalid: A label that is none of the named classes, a binary label that is neither 0 nor 1, a train
+            split with one class only, or far too many values for classes.
     """
     if dataset.task == "regression":
         return ()
+    if counts.label_values > MAX_LABEL_VALUES:
+        raise DataInvalid(
+            f"label {dataset.label.name}: the rows hold about {counts.label_values} different values; "
+            f"2 to {MAX_CLASSES} classes can be learnt",
+            "Write task: regression where the label is an amount, or see what label.expression makes of the data",
+        )
     if dataset.label.classes:
         allowed = dataset.label.classes
     elif dataset.task == "binary":
@@ -206,6 +245,13 @@ def flat_rows(rows: DataFrame, model: PipelineModel, transform: Transform, datas
         *[feature(name).alias(name) for name in transform.names],
         "split",
     )
+
+
+def _values_of(text: Column) -> Column:
+    """The different texts, all where they are few: `collect_set` would keep however many there are. Where there are more
+    than the sketch has room for, it forgets some; its room is twice `MAX_LABEL_VALUES`, since that is compared roughly."""
+    found = F.call_function("approx_top_k", text, F.lit(2 * MAX_LABEL_VALUES), F.lit(2 * MAX_LABEL_VALUES))
+    return F.array_compact(F.transform(found, lambda entry: entry["item"]))
 
 
 def _stand_in(name: str, strategy: str, value: float) -> float:

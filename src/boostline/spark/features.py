@@ -23,6 +23,7 @@ from boostline.spark.feature_fit import (
     fit,
     flat_rows,
     require_enough,
+    require_few_categories,
     with_class_index,
 )
 from boostline.spark.feature_rows import join_references, newest_by_id, with_features, with_label, with_split
@@ -54,6 +55,7 @@ def run_featurize(spark: SparkSession, store: Store, request: JobRequest) -> lis
             counts = count_rows(rows, dataset)
             require_one_match(dataset, before, counts.rows)
             require_enough(dataset, request.date, counts)
+            require_few_categories(request.date, counts)
             classes = find_classes(dataset, counts)
             usable = with_class_index(rows, classes).where(F.col(LABEL).isNotNull())
         with step("fit"):

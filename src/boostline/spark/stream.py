@@ -46,6 +46,9 @@ log = logging.getLogger(__name__)
 CHECKPOINTS = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager"
 """Writes a checkpoint's files to S3 whole or not at all; Spark's own manager renames, which S3 cannot."""
 
+BYTES_PER_TASK = 1024**2
+"""A batch of fewer bytes is one task's and so one file: small ones, many in a day, would slow down whoever reads them."""
+
 
 @dataclass
 class Stream:
@@ -128,8 +131,9 @@ def _publish(stream: Stream, batch: Batch, target: Target, shared: Shared) -> Ma
     columns: dict[str, str] = {}
     row_hash = as_text(0)
     if batch.rows is not None:
-        tasks = int(stream.spark.conf.get("spark.sql.shuffle.partitions") or 1)
-        # Most batches hold one date, so its rows go to all tasks.
+        most = int(stream.spark.conf.get("spark.sql.shuffle.partitions") or 1)
+        # Most batches hold one date, so a date's rows go to all of these tasks. Each task writes a file.
+        tasks = min(most, 1 + batch.size // BYTES_PER_TASK)
         rows = classify_rows(batch.rows, dataset, dataset.daily_table, tasks, files=tasks).persist()
         try:
             counted = _count(rows)

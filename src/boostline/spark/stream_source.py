@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -13,7 +12,7 @@ from boostline.dataset import Dataset
 from boostline.errors import DataInvalid, DataMissing, EnvironmentUnfit, InputChanged
 from boostline.lake import paths
 from boostline.lake.raw import raw_partitions
-from boostline.lake.store import Store
+from boostline.lake.store import Store, StoredObject
 from boostline.settings import Settings
 from boostline.spark.raw import RawFile, inspect_files, parse_json, read_raw
 
@@ -29,6 +28,8 @@ class Batch:
     """As `boostline.spark.raw.read_raw` gives them; none where no file could be read."""
     inputs: dict[str, str]
     """File → ETag, or topic and partition → first and last offset."""
+    size: int
+    """Bytes of these files, as they lie there, or of the messages."""
     refused: dict[str, str] = field(default_factory=dict)
     """File → why it was left out as a whole."""
 
@@ -80,9 +81,9 @@ def require_unchanged(store: Store, dataset: Dataset, batch: Batch) -> None:
     """
     if dataset.stream.source == "kafka":
         return
-    now = _etags(store, dataset)
+    now = _objects(store, dataset)
     for key, etag in batch.inputs.items():
-        if now.get(key) != etag:
+        if key not in now or now[key].etag != etag:
             raise InputChanged(f"{store.uri(key)} was replaced or removed while the stream read it", "It is read again")
 
 
@@ -99,7 +100,7 @@ def brokers(settings: Settings) -> str:
 
 def _files(batch: DataFrame, store: Store, dataset: Dataset, known: Mapping[str, str] | None) -> Batch:
     table, root = dataset.tables[dataset.daily_table], store.uri("", "s3a")
-    now, since = _etags(store, dataset), str(dataset.stream.since or "")
+    now, since = _objects(store, dataset), str(dataset.stream.since or "")
     keys = sorted(row["path"].removeprefix(root) for row in batch.collect())
     keys = [key for key in keys if key in now and _date(key) >= since]
     good: list[RawFile] = []
@@ -110,12 +111,15 @@ def _files(batch: DataFrame, store: Store, dataset: Dataset, known: Mapping[str,
         except DataInvalid as error:
             refused[key] = str(error)
     rows = read_raw(batch.sparkSession, store, table, good) if good else None
-    return Batch(rows, {key: now[key] for key in keys}, refused)
+    size = sum(now[file.key].size for file in good)
+    return Batch(rows, {key: now[key].etag for key in keys}, size, refused)
 
 
 def _messages(batch: DataFrame, dataset: Dataset) -> Batch:
-    offsets = batch.groupBy("topic", "partition").agg(F.min("offset").alias("first"), F.max("offset").alias("last"))
-    inputs = {f"{row['topic']}/{row['partition']}": f"{row['first']}-{row['last']}" for row in offsets.collect()}
+    first, last = F.min("offset").alias("first"), F.max("offset").alias("last")
+    size = F.sum(F.coalesce(F.octet_length("value"), F.lit(0))).alias("size")
+    read = batch.groupBy("topic", "partition").agg(first, last, size).collect()
+    inputs = {f"{row['topic']}/{row['partition']}": f"{row['first']}-{row['last']}" for row in read}
     # A message belongs to the date that it was sent on; a file's name has it in the same place.
     place = [
         "kafka:",
@@ -125,13 +129,14 @@ def _messages(batch: DataFrame, dataset: Dataset) -> Batch:
     ]
     parts = [F.lit(part) if isinstance(part, str) else part for part in [*place, F.col("offset").cast("string")]]
     lines = batch.select(F.col("value").cast("string").alias("value"), F.concat_ws("/", *parts).alias("_file"))
-    return Batch(parse_json(dataset.tables[dataset.daily_table], lines), inputs)
+    rows = parse_json(dataset.tables[dataset.daily_table], lines)
+    return Batch(rows, inputs, sum(row["size"] for row in read))
 
 
-def _etags(store: Store, dataset: Dataset) -> dict[str, str]:
-    """The daily table's files as they lie there now."""
-    found: dict[str, Any] = raw_partitions(store, dataset.name, dataset.daily_table)
-    return {item.key: item.etag for items in found.values() for item in items}
+def _objects(store: Store, dataset: Dataset) -> dict[str, StoredObject]:
+    """The daily table's files as they lie there now, by key."""
+    found = raw_partitions(store, dataset.name, dataset.daily_table)
+    return {item.key: item for items in found.values() for item in items}
 
 
 def _date(key: str) -> str:

@@ -28,7 +28,6 @@ from boostline.training.data import SplitFiles, feature_columns, load_split, raw
 from boostline.training.explain import importance, sample_size
 from boostline.training.fit import Curve, booster_params, fit, refusals
 from boostline.training.track import Input, point_to, track
-from boostline.transform import needed_columns
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +96,7 @@ def train_model(
     }
     folder = paths.attempt_folder("model", dataset.name, attempt)
     written = put_files(store, folder, files)
-    example = raw_sample(store, source, list(needed_columns(dataset)))
+    example = raw_sample(store, source, list(dataset.needed_columns))
     uses = zip(("training", "validation", "testing"), _SPLITS, strict=True)
     inputs = {use: _input(store, source, split, trained.rows[split]) for use, split in uses}
     tracked = track(settings, info, files, example=example, attempt=attempt, publish=publish, inputs=inputs, tags=tags)
