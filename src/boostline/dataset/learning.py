@@ -115,5 +115,8 @@ class Gate(Section):
         description="So much better than the baseline; 0: as good will do; negative: so much worse will do",
     )
     beat_champion: float = Field(
-        0.0, ge=-1, le=1, description="The same against the champion, if there is one, on the same test rows"
+        0.0,
+        ge=-1,
+        le=1,
+        description="The same against the champion on the same test rows, if there is one that cannot have learnt from them",
     )

@@ -45,6 +45,7 @@ class ModelInfo(BaseModel):
     sha256: str = Field(description="Of model.ubj, in hex")
     fingerprint: str = Field(description="Of all that training read")
     data_fingerprint: str = Field(description="Identity of the feature rows that it learnt from")
+    split: dict[str, Any] = Field({}, description="`Dataset.split_rule` that it learnt under; older models do not say")
     objective: str
     params: dict[str, Any]
     rounds: int = Field(description="Trees per class: the best round, counted from 1")

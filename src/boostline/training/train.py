@@ -189,6 +189,7 @@ def _model_info(dataset: Dataset, features: Ref, target: Target, classes: list[s
         sha256=hashlib.sha256(trained.ubj).hexdigest(),
         fingerprint=target.fingerprint,
         data_fingerprint=features.identity,
+        split=dataset.split_rule,
         objective=trained.params["objective"],
         params=params,
         rounds=trained.rounds,
