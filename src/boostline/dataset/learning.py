@@ -93,7 +93,11 @@ class Model(Section):
 
     params: XGBoostParams = Field(XGBoostParams(), description="XGBoost's own parameters")
     rounds: int = Field(500, ge=1, le=100_000, description="At most so many trees (per class)")
-    early_stopping: int = Field(30, ge=0, description="Stop after so many rounds without gain on valid; 0 never stops")
+    early_stopping: int = Field(
+        30,
+        ge=0,
+        description="Stop after so many rounds without gain on valid by the objective's own metric; 0 never stops",
+    )
     categorical: Literal["native", "ordinal"] = Field("native", description="Codes as categories or as numbers")
     seed: int = Field(0, ge=0, description="Of what is drawn at random: `subsample`, `colsample_…`")
     threshold: Threshold = Field(

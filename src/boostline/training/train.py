@@ -144,7 +144,7 @@ def _fit_and_measure(
         train = load_split(files["train"], like=None, cache=_folder(scratch, "train"), **limits)
         valid = load_split(files["valid"], like=train, cache=_folder(scratch, "valid"), **limits)
         log.info("Training on %d rows of %d features, %d threads", len(train.label), len(columns.names), threads)
-        booster, curve = fit(dataset, params, train, valid)
+        booster, metric, curve = fit(dataset, params, train, valid)
     labels = {"train": train.label, "valid": valid.label}
     found = {"train": booster.predict(train.matrix), "valid": booster.predict(valid.matrix)}
     del train, valid
@@ -168,7 +168,7 @@ def _fit_and_measure(
     sample = files["test"].sample(sample_size(trees))
     return Trained(
         ubj=bytes(booster.save_raw("ubj")),
-        params=params,
+        params=params | {"eval_metric": metric},
         rounds=rounds,
         threshold=threshold,
         metrics=metrics,
