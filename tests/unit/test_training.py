@@ -23,7 +23,7 @@ from boostline.errors import DataInvalid, ModelRefused, ServiceUnavailable, Supe
 from boostline.lake.manifest import publish, read_current, read_ref
 from boostline.metrics import evaluate
 from boostline.scoring.engine import allowed_threads
-from boostline.scoring.model_file import UBJ, load_model, load_published
+from boostline.scoring.model_file import INFO, TRANSFORM, UBJ, load_model, load_published
 from boostline.tracking import tracking
 from boostline.training.pyfunc import _load_pyfunc
 
@@ -312,6 +312,31 @@ def test_model_with_another_hash_is_refused_before_it_is_parsed(store, settings,
         load_published(store, manifest, "0" * 64)
     with pytest.raises(ModelRefused, match=r"lacks model\.json"):
         load_model({UBJ: files[UBJ], "transform.json": b""}, "here")
+
+
+def test_model_with_another_transformation_is_refused_before_it_is_used(store, settings, tmp_path, monkeypatch):
+    dataset = toy_dataset("regression", "transformed")
+    manifest = read_ref(store, train_toy(store, settings, dataset, toy_features(store, dataset), publish=False))
+    files = {Path(item.key).name: store.get(item.key)[0] for item in manifest.files}
+    assert b"rome" in files[TRANSFORM]
+    changed = files | {TRANSFORM: files[TRANSFORM].replace(b"rome", b"bern")}
+    for name, body in changed.items():
+        (tmp_path / name).write_bytes(body)
+    monkeypatch.setattr("xgboost.Booster.load_model", lambda *_: pytest.fail("parsed"))
+    with pytest.raises(ModelRefused, match=r"transform\.json has SHA-256"):
+        _load_pyfunc(str(tmp_path))
+
+
+def test_model_of_before_its_split_and_its_transformation_were_recorded_is_read(store, settings):
+    dataset = toy_dataset("regression", "of_before")
+    manifest = read_ref(store, train_toy(store, settings, dataset, toy_features(store, dataset), publish=False))
+    files = {Path(item.key).name: store.get(item.key)[0] for item in manifest.files}
+    info = json.loads(files[INFO])
+    del info["split"], info["transform_sha256"]
+    model = load_model(files | {INFO: json.dumps(info).encode()}, "here")
+    assert (model.info.split, model.info.transform_sha256) == ({}, None)
+    rows = toy_rows("regression", 50, 2)
+    assert model.predict(rows).tolist() == load_published(store, manifest).predict(rows).tolist()
 
 
 def test_retry_of_a_registered_training_finds_its_version(store, settings, mlflow_uri):

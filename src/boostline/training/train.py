@@ -89,12 +89,9 @@ def train_model(
     classes = [str(name) for name in source.details.get("classes") or (("0", "1") if dataset.task == "binary" else ())]
     with tempfile.TemporaryDirectory(prefix="boostline-train-", dir=settings.spark_scratch) as scratch:
         trained = _fit_and_measure(store, settings, dataset, source, classes, Path(scratch))
-    info = _model_info(dataset, features, target, classes, trained)
-    files = {
-        UBJ: trained.ubj,
-        INFO: info.model_dump_json(indent=1).encode(),
-        TRANSFORM: store.get(transform_key(source))[0],
-    }
+    transform = store.get(transform_key(source))[0]
+    info = _model_info(dataset, features, target, classes, trained, transform)
+    files = {UBJ: trained.ubj, INFO: info.model_dump_json(indent=1).encode(), TRANSFORM: transform}
     folder = paths.attempt_folder("model", dataset.name, attempt)
     written = put_files(store, folder, files)
     example = raw_sample(store, source, list(needed_columns(dataset)))
@@ -178,7 +175,9 @@ def _fit_and_measure(
     )
 
 
-def _model_info(dataset: Dataset, features: Ref, target: Target, classes: list[str], trained: Trained) -> ModelInfo:
+def _model_info(
+    dataset: Dataset, features: Ref, target: Target, classes: list[str], trained: Trained, transform: bytes
+) -> ModelInfo:
     columns = feature_columns(dataset)
     # The threads are this machine's; with them the same training would describe itself differently elsewhere.
     params = {key: value for key, value in trained.params.items() if key != "nthread"}
@@ -187,6 +186,7 @@ def _model_info(dataset: Dataset, features: Ref, target: Target, classes: list[s
         task=dataset.task,
         date=target.partition,
         sha256=hashlib.sha256(trained.ubj).hexdigest(),
+        transform_sha256=hashlib.sha256(transform).hexdigest(),
         fingerprint=target.fingerprint,
         data_fingerprint=features.identity,
         split=dataset.split_rule,
