@@ -163,6 +163,29 @@ def test_a_csv_of_one_column_keeps_its_missing_rows(end):
 
 
 @pytest.mark.parametrize(
+    "first", ["x", '"x\ny"', '\ufeff"x\ny"', '"x""\r\n"'], ids=["plain", "lines", "mark", "quotes"]
+)
+def test_a_csv_of_very_many_columns_is_refused_and_one_of_many_is_read(first):
+    contract = {"n": RawColumn(type="double", clean=()), "m": RawColumn(type="double", clean=())}
+
+    def read(more):
+        body = f"{first},{','.join(f'c{number}' for number in range(more - 1))},m,n\n{',' * more}2,1\n"
+        return read_rows(CSV, body.encode(), contract, Limits(10, 1000)).to_pylist()
+
+    assert read(1_000) == [{"n": 1.0, "m": 2.0}]
+    with pytest.raises(Refused, match="the header has more than 1,002 columns") as caught:
+        read(1_001)
+    assert caught.value.status == 413 and caught.value.remedy.endswith(": n, m")
+
+
+def test_a_csv_whose_header_never_ends_is_refused():
+    contract = {"n": RawColumn(type="double", clean=())}
+    with pytest.raises(Refused, match="the body is not CSV") as caught:
+        read_rows(CSV, b'"' + b"n" * 2 * 1024**2, contract, Limits(10, 1000))
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
     ("missing", "texts", "numbers"),
     [
         (("", "NA"), ["a", None, None, None, "?"], None),

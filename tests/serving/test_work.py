@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,13 +13,15 @@ import httpx
 import pytest
 
 from boostline.scoring.few_rows import FewRows
+from boostline.scoring.model_file import UBJ
+from boostline.serving import work
 from boostline.serving.app import create_app
 from boostline.serving.models import Picture, Served
 from boostline.serving.rate import CALLERS, rate_limit
 from boostline.serving.refusal import Refused
 from boostline.serving.settings import ServeSettings
 from boostline.serving.work import Workers
-from tests.serving.conftest import raw_rows
+from tests.serving.conftest import TASKS, raw_rows
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +109,53 @@ def test_parts_of_a_batch_are_the_batch(served):
             workers.close()
 
     assert asyncio.run(score(4)).equals(served.model.answer(rows))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_parts_of_an_explanation_are_the_explanation(world, monkeypatch, task):
+    model, rows = world.model(task), raw_rows(task, 25)
+    monkeypatch.setattr(work, "EXPLAIN_BYTES", 4 * len(model.files[UBJ]))
+
+    async def explain(rows):
+        workers = Workers(ServeSettings(threads=2))
+        try:
+            return await workers.explain(model, rows)
+        finally:
+            workers.close()
+
+    assert asyncio.run(explain(rows)).equals(model.explain(rows))
+    assert asyncio.run(explain(rows[:0])).equals(model.explain(rows[:0]))
+
+
+def test_an_explanation_that_was_given_up_ends_with_the_part_under_way(served, monkeypatch):
+    monkeypatch.setattr(work, "EXPLAIN_BYTES", 4 * len(served.model.files[UBJ]))
+    begun, go_on, seen = threading.Event(), threading.Event(), []
+
+    def explain(rows, threads):
+        seen.append(rows.num_rows)
+        begun.set()
+        go_on.wait()
+        return served.model.explain(rows, threads)
+
+    slow = replace(served, model=SimpleNamespace(**vars(served.model), answer=served.model.answer, explain=explain))
+    picture = Picture(("binary",), {("binary", "champion"): slow}, registry="ok")
+    app = create_app(SimpleNamespace(current=picture), ServeSettings(threads=1), None)
+
+    async def ask():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+            body = {"columns": json.loads(json.dumps(raw_rows("binary", 10).to_pydict(), default=str))}
+            path = "/v1/models/binary:predict"
+            given_up = asyncio.create_task(client.post(path, json=body, params={"explain": "true"}))
+            while not begun.is_set():
+                await asyncio.sleep(0.01)
+            given_up.cancel()
+            await asyncio.gather(given_up, return_exceptions=True)
+            go_on.set()
+            # There is one thread, so what this request asks for comes after whatever the other one left behind.
+            return await client.post(path, json={"columns": {k: v * 2_000 for k, v in body["columns"].items()}})
+
+    assert asyncio.run(ask()).status_code == 200
+    assert seen == [4]
 
 
 def test_what_was_given_up_before_it_began_is_never_done():

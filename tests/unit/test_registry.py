@@ -140,6 +140,19 @@ def test_champion_of_a_later_date_is_neither_compared_nor_replaced(pipeline):
     }
 
 
+def test_champion_that_learnt_under_another_split_is_not_compared(pipeline):
+    pipeline.run("2020-03-30")
+    changes = {"window.days": 30, "split.test_share": 0.3, "gate.beat_champion": 0.9}
+    other = toy_dataset("regression", pipeline.dataset.name, **changes)
+    features, model = pipeline.train("2020-03-31", seed=5, dataset=other)
+    verdict = pipeline.judge("2020-03-31", features, model, dataset=other)
+    assert verdict["passed"] and verdict["champion"] == {"version": "1", "date": "2020-03-30", "metrics": None}
+    assert verdict["reasons"][-1] == (
+        "the champion, version 1, was not compared: it learnt under another split (test_share 0.1, now 0.3, "
+        "window_days 1, now 30), so it may know these test rows"
+    )
+
+
 def test_backfill_promotes_only_where_the_dataset_says_so(pipeline):
     features, model = pipeline.train("2020-03-31")
     pipeline.judge("2020-03-31", features, model)

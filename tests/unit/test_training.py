@@ -23,7 +23,7 @@ from boostline.errors import DataInvalid, ModelRefused, ServiceUnavailable, Supe
 from boostline.lake.manifest import publish, read_current, read_ref
 from boostline.metrics import evaluate
 from boostline.scoring.engine import allowed_threads
-from boostline.scoring.model_file import UBJ, load_model, load_published
+from boostline.scoring.model_file import INFO, TRANSFORM, UBJ, load_model, load_published
 from boostline.tracking import tracking
 from boostline.training.pyfunc import _load_pyfunc
 
@@ -79,23 +79,62 @@ def with_labels(change):
             for split, found in rows.items()}  # fmt: skip
 
 
+METRIC_OF = {
+    "reg:squarederror": "rmse",
+    "reg:squaredlogerror": "rmsle",
+    "reg:logistic": "rmse",
+    "reg:pseudohubererror": "mphe",
+    "reg:absoluteerror": "mae",
+    "reg:gamma": "gamma-deviance",
+    "reg:tweedie": "tweedie-nloglik@1.5",
+    "count:poisson": "poisson-nloglik",
+}
+"""XGBoost's own metric of each objective."""
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES["regression"])
-def test_every_objective_of_regression_trains_and_is_measured_in_the_labels_unit(store, settings, objective):
+def test_every_objective_of_regression_trains_and_is_measured_in_the_labels_unit(
+    store, settings, mlflow_uri, objective
+):
     dataset = toy_dataset("regression", f"objective_{objective[-5:]}", **{"model.params.objective": objective})
     rows = with_labels(lambda label: 1 / (1 + np.exp(-label)))
     ref = train_toy(store, settings, dataset, put_features(store, dataset, "2020-03-31", rows), publish=False)
-    assert read_ref(store, ref).details["metrics"]["test"]["r2"] > 0.3
+    manifest = read_ref(store, ref)
+    assert manifest.details["metrics"]["test"]["r2"] > 0.3
+    info = load_published(store, manifest).info
+    assert info.params["eval_metric"] == METRIC_OF[objective]
+    assert info.rounds == 1 + int(np.argmin(info.learning_curve["valid"]))
+    logged = mlflow.MlflowClient(mlflow_uri).get_run(manifest.details["mlflow"]["run_id"]).data.metrics
+    assert f"curve_valid_{METRIC_OF[objective].replace('@', '_')}" in logged
+
+
+def test_a_training_is_stopped_by_what_its_objective_makes_small(store, settings):
+    changes = {"model.params.objective": "reg:absoluteerror", "model.rounds": 200, "model.params.eta": 0.5}
+    dataset = toy_dataset("regression", "stopped_by_mae", **changes)
+    rows = with_labels(lambda label: np.exp(2 * label))
+    ref = train_toy(store, settings, dataset, put_features(store, dataset, "2020-03-31", rows), publish=False)
+    info = load_published(store, read_ref(store, ref)).info
+    assert info.metrics["valid"]["mae"] == pytest.approx(min(info.learning_curve["valid"]), rel=1e-5)
+
+
+def test_a_metric_that_is_not_a_number_is_told(store, settings):
+    changes = {"model.params.objective": "reg:squaredlogerror", "model.params.eta": 1.0, "model.params.lambda": 0}
+    dataset = toy_dataset("regression", "no_number", **changes)
+    rows = with_labels(lambda label: np.where(label > 0, 50.0, -0.99))
+    features = put_features(store, dataset, "2020-03-31", rows)
+    with pytest.raises(
+        DataInvalid, match="rmsle of the train rows is nan after round 1: .* reg:squaredlogerror"
+    ) as error:
+        train_toy(store, settings, dataset, features, publish=False)
+    assert "label cost" in error.value.remedy
 
 
 def test_counts_with_few_large_ones_do_not_run_away(store, settings):
-    dataset = toy_dataset("regression", "counts", **{"model.params.objective": "count:poisson"})
+    dataset = toy_dataset("regression", "counts", **{"model.params.objective": "count:poisson", "model.rounds": 1})
     rows = with_labels(lambda label: np.floor(np.exp(3 * label)))
-    info = load_published(
-        store,
-        read_ref(store, train_toy(store, settings, dataset, put_features(store, dataset, "2020-03-31", rows))),
-    ).info
+    ref = train_toy(store, settings, dataset, put_features(store, dataset, "2020-03-31", rows))
     spread = float(rows["train"]["_label"].to_numpy().std())
-    assert max(info.learning_curve["train"]) < 1.5 * spread
+    assert read_ref(store, ref).details["metrics"]["train"]["rmse"] < 1.5 * spread
 
 
 @pytest.mark.parametrize(
@@ -273,6 +312,31 @@ def test_model_with_another_hash_is_refused_before_it_is_parsed(store, settings,
         load_published(store, manifest, "0" * 64)
     with pytest.raises(ModelRefused, match=r"lacks model\.json"):
         load_model({UBJ: files[UBJ], "transform.json": b""}, "here")
+
+
+def test_model_with_another_transformation_is_refused_before_it_is_used(store, settings, tmp_path, monkeypatch):
+    dataset = toy_dataset("regression", "transformed")
+    manifest = read_ref(store, train_toy(store, settings, dataset, toy_features(store, dataset), publish=False))
+    files = {Path(item.key).name: store.get(item.key)[0] for item in manifest.files}
+    assert b"rome" in files[TRANSFORM]
+    changed = files | {TRANSFORM: files[TRANSFORM].replace(b"rome", b"bern")}
+    for name, body in changed.items():
+        (tmp_path / name).write_bytes(body)
+    monkeypatch.setattr("xgboost.Booster.load_model", lambda *_: pytest.fail("parsed"))
+    with pytest.raises(ModelRefused, match=r"transform\.json has SHA-256"):
+        _load_pyfunc(str(tmp_path))
+
+
+def test_model_of_before_its_split_and_its_transformation_were_recorded_is_read(store, settings):
+    dataset = toy_dataset("regression", "of_before")
+    manifest = read_ref(store, train_toy(store, settings, dataset, toy_features(store, dataset), publish=False))
+    files = {Path(item.key).name: store.get(item.key)[0] for item in manifest.files}
+    info = json.loads(files[INFO])
+    del info["split"], info["transform_sha256"]
+    model = load_model(files | {INFO: json.dumps(info).encode()}, "here")
+    assert (model.info.split, model.info.transform_sha256) == ({}, None)
+    rows = toy_rows("regression", 50, 2)
+    assert model.predict(rows).tolist() == load_published(store, manifest).predict(rows).tolist()
 
 
 def test_retry_of_a_registered_training_finds_its_version(store, settings, mlflow_uri):

@@ -93,7 +93,11 @@ class Model(Section):
 
     params: XGBoostParams = Field(XGBoostParams(), description="XGBoost's own parameters")
     rounds: int = Field(500, ge=1, le=100_000, description="At most so many trees (per class)")
-    early_stopping: int = Field(30, ge=0, description="Stop after so many rounds without gain on valid; 0 never stops")
+    early_stopping: int = Field(
+        30,
+        ge=0,
+        description="Stop after so many rounds without gain on valid by the objective's own metric; 0 never stops",
+    )
     categorical: Literal["native", "ordinal"] = Field("native", description="Codes as categories or as numbers")
     seed: int = Field(0, ge=0, description="Of what is drawn at random: `subsample`, `colsample_…`")
     threshold: Threshold = Field(
@@ -115,5 +119,8 @@ class Gate(Section):
         description="So much better than the baseline; 0: as good will do; negative: so much worse will do",
     )
     beat_champion: float = Field(
-        0.0, ge=-1, le=1, description="The same against the champion, if there is one, on the same test rows"
+        0.0,
+        ge=-1,
+        le=1,
+        description="The same against the champion on the same test rows, if there is one that cannot have learnt from them",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -81,6 +81,13 @@ class Dataset(Section):
         """The texts that mean "no value", by the columns of `raw_columns`: those of the table that a column comes from."""
         tables = [self.tables[name] for name in (self.daily_table, *self.joins)]
         return {column: table.source.null_values for table in reversed(tables) for column in table.columns}
+
+    @property
+    def split_rule(self) -> dict[str, Any]:
+        """All that decides on which side of the split a row of a date is: `split`, the id with its types, the window."""
+        columns = self.tables[self.daily_table].columns
+        ids = {name: columns[name].type for name in self.id}
+        return self.split.model_dump() | {"id": ids, "window_days": self.window.days}
 
     @model_validator(mode="after")
     def _tables_fit(self) -> Self:

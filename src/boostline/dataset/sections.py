@@ -59,7 +59,10 @@ class FirstRowsSplit(Section):
     """The first rows by date and id test, the next validate."""
 
     kind: Literal["first_rows"] = Field(description="Split by order")
-    test_rows: int = Field(ge=1, description="So many rows with a label test")
+    test_rows: int = Field(
+        ge=1,
+        description="So many rows with a label test. With `window.days` above 1 they are new to champions of the same date only",
+    )
     valid_rows: int = Field(0, ge=0, description="So many after them validate; 0 only with `test_is_valid: true`")
     test_is_valid: bool = Field(False, description="Early stopping sees the test rows, as some published protocols do")
 

@@ -16,10 +16,10 @@ from boostline.errors import DataMissing, FailError, ModelRefused
 from boostline.export.baseline import baseline_pmml
 from boostline.export.document import write_document
 from boostline.export.xgboost_model import xgboost_pmml
-from boostline.lake.manifest import Manifest, read_current
+from boostline.lake.manifest import Manifest, read_current, require_published
 from boostline.lake.store import Store
 from boostline.registry.versions import CHAMPION, date_of, find_version, load_version, version_manifest
-from boostline.scoring.model_file import TRANSFORM, UBJ, require_published
+from boostline.scoring.model_file import TRANSFORM, UBJ
 from boostline.settings import Settings
 from boostline.tracking import Version
 

@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from boostline.errors import Superseded
+from boostline.errors import ModelRefused, Superseded
 from boostline.lake import paths
 from boostline.lake.store import PARALLEL_REQUESTS, NotFound, PreconditionFailed, Store
 
 Stage = paths.Stage
 
-STAGE_VERSION: dict[Stage, int] = {"clean": 3, "features": 3, "baseline": 3, "model": 2, "report": 4, "predictions": 2}
+STAGE_VERSION: dict[Stage, int] = {"clean": 3, "features": 3, "baseline": 3, "model": 3, "report": 4, "predictions": 2}
 """Raise a stage's number when its output changes for the same input; a golden-hash test notices."""
 
 
@@ -176,6 +176,28 @@ def attempt_files(store: Store, folder: str) -> list[FileEntry]:
         for item in store.list(folder)
         if not paths.is_hidden(item.key) and not item.key.endswith("/request.json")
     ]
+
+
+def require_published(store: Store, listed: FileEntry, body: bytes, etag: str) -> None:
+    """Refuse a file that is not the one that its manifest lists.
+
+    Args:
+        store: The lake.
+        listed: The manifest's entry.
+        body: What the lake holds now.
+        etag: Of that.
+
+    Raises:
+        ModelRefused: Names the key.
+    """
+    # A lake that was copied elsewhere may have other ETags. What was written in one part has its MD5 for one, but not
+    # where the store encrypts with keys of its own: there only the ETag that it gave remains.
+    if len(body) == listed.size and listed.etag in (etag, hashlib.md5(body, usedforsecurity=False).hexdigest()):
+        return
+    raise ModelRefused(
+        f"{store.uri(listed.key)} is not the file that was published",
+        "Do not use it; run its date again, or choose another version",
+    )
 
 
 def put_files(store: Store, folder: str, files: Mapping[str, bytes]) -> list[FileEntry]:

@@ -19,6 +19,7 @@ from boostline.lake.manifest import Manifest, Ref, read_ref
 from boostline.lake.store import Store
 from boostline.metrics import PER_CLASS, Metrics, evaluate
 from boostline.registry.gate import decide
+from boostline.registry.leakage import why_known
 from boostline.registry.versions import CHAMPION, date_of, load_version, promoted_before, verdict_of
 from boostline.scoring.engine import allowed_threads
 from boostline.scoring.model_file import Model
@@ -111,6 +112,8 @@ def _score_champion(
     model = load_version(store, champion).for_clean_rows(dataset)
     if model.info.task != dataset.task:
         return None, [f"{name}, was not compared: its task is {model.info.task}, this one's is {dataset.task}"]
+    if known := why_known(model.info.split, date.fromisoformat(learnt), dataset, day):
+        return None, [f"{name}, was not compared: {known}, so it may know these test rows"]
     raw = read_parquet(store, test_raw_keys(features))
     classes = tuple(str(item) for item in features.details.get("classes") or ())
     try:

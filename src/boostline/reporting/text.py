@@ -8,7 +8,9 @@ from typing import Any
 
 _NAMES = {
     "rmse": "RMSE", "mae": "MAE", "r2": "R²", "gini": "Gini", "log_loss": "log loss", "auc": "AUC", "pr_auc": "PR AUC",
-    "f1": "F1", "logloss": "log loss", "mlogloss": "log loss",
+    "f1": "F1", "logloss": "log loss", "mlogloss": "log loss", "rmsle": "RMSLE", "mphe": "mean pseudo-Huber error",
+    "gamma-deviance": "gamma deviance", "poisson-nloglik": "negative Poisson log-likelihood",
+    "tweedie-nloglik@1.5": "negative Tweedie log-likelihood",
 }  # fmt: skip
 _IN_LABEL_UNIT = frozenset({"rmse", "mae"})
 

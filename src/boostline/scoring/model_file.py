@@ -1,8 +1,8 @@
 """The files of a model: model.ubj, model.json and transform.json; written by training, read by whoever scores.
 
 The UBJ's SHA-256 is checked before XGBoost parses it, against all that hold one: model.json, the manifest and the
-registry. The other two files have to be those that the manifest lists. So a file that was swapped or cut is refused, never
-run.
+registry. That of transform.json is in model.json, and in the lake both have to be the files that the manifest lists. So a
+file that was swapped or cut is refused, never run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from boostline.dataset import Dataset
 from boostline.errors import ModelRefused
 from boostline.lake import published
-from boostline.lake.manifest import FileEntry, Manifest
+from boostline.lake.manifest import Manifest, require_published
 from boostline.lake.store import Store
 from boostline.scoring.engine import import_xgboost
 from boostline.scoring.matrix import Columns, contributions, predict_batches, predict_coded
@@ -43,8 +43,10 @@ class ModelInfo(BaseModel):
     task: str
     date: str = Field(description="Data date: the last day that it may have learnt from")
     sha256: str = Field(description="Of model.ubj, in hex")
+    transform_sha256: str | None = Field(None, description="Of transform.json; older models do not say")
     fingerprint: str = Field(description="Of all that training read")
     data_fingerprint: str = Field(description="Identity of the feature rows that it learnt from")
+    split: dict[str, Any] = Field({}, description="`Dataset.split_rule` that it learnt under; older models do not say")
     objective: str
     params: dict[str, Any]
     rounds: int = Field(description="Trees per class: the best round, counted from 1")
@@ -203,7 +205,7 @@ def load_model(files: Mapping[str, bytes], source: str, expected: Collection[str
         expected: What others than model.json say that the UBJ's SHA-256 is.
 
     Raises:
-        ModelRefused: A file is missing or broken, or model.ubj does not match its SHA-256.
+        ModelRefused: A file is missing or broken, or model.ubj or transform.json does not match its SHA-256.
     """
     if absent := [name for name in (UBJ, INFO, TRANSFORM) if name not in files]:
         raise ModelRefused(f"{source} lacks {', '.join(absent)}", "Train again, or roll back to another version")
@@ -211,15 +213,16 @@ def load_model(files: Mapping[str, bytes], source: str, expected: Collection[str
         info = ModelInfo.model_validate_json(files[INFO])
     except ValueError as error:
         raise ModelRefused(f"{source}/{INFO} cannot be read: {error}", "Train again") from error
-    found = hashlib.sha256(files[UBJ]).hexdigest()
-    if found != info.sha256:
+    for name, told in ((UBJ, info.sha256), (TRANSFORM, info.transform_sha256)):
+        found = hashlib.sha256(files[name]).hexdigest()
+        if told and found != told:
+            raise ModelRefused(
+                f"{source}/{name} has SHA-256 {found}, its {INFO} says {told}: the file was changed or cut",
+                "Do not use it; train again, or roll back to another version",
+            )
+    if others := set(expected) - {info.sha256}:
         raise ModelRefused(
-            f"{source}/{UBJ} has SHA-256 {found}, its {INFO} says {info.sha256}: the file was changed or cut",
-            "Do not use it; train again, or roll back to another version",
-        )
-    if others := set(expected) - {found}:
-        raise ModelRefused(
-            f"{source}: its SHA-256 is {found}, but manifest or registry say {', '.join(sorted(others))}",
+            f"{source}: its SHA-256 is {info.sha256}, but manifest or registry say {', '.join(sorted(others))}",
             "Do not use it; train again, or roll back to another version",
         )
     xgboost = import_xgboost()
@@ -257,28 +260,6 @@ def load_published(store: Store, manifest: Manifest, sha256: str | None = None) 
             require_published(store, item, files[name], etag)
     source = f"model of {manifest.dataset} for {manifest.partition}, attempt {manifest.attempt}"
     return load_model(files, source, {manifest.row_hash, sha256 or manifest.row_hash})
-
-
-def require_published(store: Store, listed: FileEntry, body: bytes, etag: str) -> None:
-    """Refuse a file that is not the one that its manifest lists.
-
-    Args:
-        store: The lake.
-        listed: The manifest's entry.
-        body: What the lake holds now.
-        etag: Of that.
-
-    Raises:
-        ModelRefused: Names the key.
-    """
-    # A lake that was copied elsewhere may have other ETags. What was written in one part has its MD5 for one, but not
-    # where the store encrypts with keys of its own: there only the ETag that it gave remains.
-    if len(body) == listed.size and listed.etag in (etag, hashlib.md5(body, usedforsecurity=False).hexdigest()):
-        return
-    raise ModelRefused(
-        f"{store.uri(listed.key)} is not the file that was published",
-        "Do not use it; run its date again, or choose another version",
-    )
 
 
 def published_model(dataset: str, day: str | date, store: Store | None = None) -> Model:

@@ -3,11 +3,14 @@
 One rule for all three formats: a value fits its column where `boostline.transform.cast_column` says so. Hence a number
 written as text is a number, and NaN and the infinities are missing values where a format has them: Arrow and CSV do,
 JSON does not. A CSV body has the missing values of the dataset's own files: an empty cell, and the texts that the contract
-lists for its column. Columns that the contract does not name are ignored, and the order of columns does not matter.
+lists for its column. Columns that the contract does not name are ignored (in CSV so many of them), and the order of columns
+does not matter.
 """
 
 from __future__ import annotations
 
+import csv as text_csv
+import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -23,6 +26,10 @@ from boostline.serving.refusal import Refused
 from boostline.transform import BLANKS
 
 JSON, ARROW, CSV = "application/json", "application/vnd.apache.arrow.stream", "text/csv"
+MORE_COLUMNS = 1_000
+"""So many columns of a CSV body may be none of the contract's."""
+HEADER_BYTES = 1024**2
+"""Arrow takes no longer CSV header: it has to end within the first block that is read."""
 Value = str | int | float | bool | None
 """What JSON has in a row's column."""
 _NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -194,6 +201,7 @@ def _from_csv(body: bytes | bytearray, contract: Contract, limits: Limits) -> tu
     import pyarrow as pa
     from pyarrow import csv
 
+    _check_header(body, contract)
     options = csv.ConvertOptions(
         column_types=dict.fromkeys(contract, pa.string()),
         null_values=[""],
@@ -216,6 +224,20 @@ def _from_csv(body: bytes | bytearray, contract: Contract, limits: Limits) -> tu
         ) from error
     columns, rows = _table_columns(table, contract, limits.rows)
     return {name: _null_where(texts, contract[name].null_values) for name, texts in columns.items()}, rows
+
+
+def _check_header(body: bytes | bytearray, contract: Contract) -> None:
+    """Refuse very many columns before Arrow makes an array for each, some 4 KB whether the contract names it or not."""
+    most, start = len(contract) + MORE_COLUMNS, bytes(memoryview(body)[:HEADER_BYTES])
+    lines = io.StringIO(start.decode("utf-8-sig", "replace"), newline="")
+    try:
+        columns = len(next(filter(None, text_csv.reader(lines)), ()))
+    except text_csv.Error as error:
+        raise Refused(400, f"the body is not CSV: its header: {error}", "Send a header line of column names") from error
+    if columns > most:
+        raise Refused(
+            413, f"the header has more than {most:,} columns", f"Send those that are asked for: {', '.join(contract)}"
+        )
 
 
 def _null_where(texts: Any, missing: Sequence[str]) -> Any:

@@ -123,7 +123,7 @@ async def _score(workers: Workers, served: Served, ask: Wanted, body: bytearray,
     rows = read_rows(*arguments) if small else await workers.run(read_rows, *arguments)
     answer = full = await workers.answer(model, rows)
     if ask.explain:
-        reasons = await workers.run(model.explain, rows, MODEL_THREADS)
+        reasons = await workers.explain(model, rows)
         for name in reasons.column_names:
             full = full.append_column(name, reasons.column(name))
     written = (ask.answer_type, full, served.head)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from boostline.scoring.model_file import Model
+from boostline.scoring.model_file import UBJ, Model
 from boostline.serving.models import MODEL_THREADS
 from boostline.serving.refusal import Refused
 from boostline.serving.settings import ServeSettings
@@ -21,6 +21,10 @@ BODIES = 8
 """The bodies of all requests together may take as much memory as so many of the largest."""
 PART_ROWS = 1_000
 """A batch is cut into parts of at least so many rows, one for each thread."""
+
+EXPLAIN_BYTES = 32 * 1024**2
+"""Rows of an explanation times bytes of the model that are done in one go: XGBoost cannot be stopped before the end of it,
+and the time that SHAP takes grows with the rows and with the nodes of all trees."""
 
 
 class Workers:
@@ -92,6 +96,14 @@ class Workers:
         size = -(-rows.num_rows // parts)
         cut = [rows.slice(start, size) for start in range(0, rows.num_rows, size)]
         return pa.concat_tables(await asyncio.gather(*[self.run(model.answer, part, MODEL_THREADS) for part in cut]))
+
+    async def explain(self, model: Model, rows: Any) -> Any:
+        """`Model.explain` in parts one after the other: a request that is given up stops with the part under way."""
+        import pyarrow as pa
+
+        size = max(1, EXPLAIN_BYTES // len(model.files[UBJ]))
+        cut = [rows.slice(start, size) for start in range(0, max(1, rows.num_rows), size)]
+        return pa.concat_tables([await self.run(model.explain, part, MODEL_THREADS) for part in cut]).combine_chunks()
 
     def close(self) -> None:
         """Wait for what runs, and end the threads."""

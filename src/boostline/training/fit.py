@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,6 @@ from boostline.training.data import Rows
 
 log = logging.getLogger(__name__)
 
-_EVAL_METRIC = {"regression": "rmse", "binary": "logloss", "multiclass": "mlogloss"}
 PROGRESS_LINES = 20
 """About so many lines of progress go to the log."""
 
@@ -30,7 +30,6 @@ def booster_params(dataset: Dataset, classes: list[str], threads: int) -> dict[s
     params = dataset.model.params.model_dump(by_alias=True, exclude=unused, exclude_none=True)
     params |= {
         "objective": dataset.model.params.objective or OBJECTIVES[dataset.task][0],
-        "eval_metric": _EVAL_METRIC[dataset.task],
         "seed": dataset.model.seed,
         "nthread": threads,
         "tree_method": "hist",
@@ -55,22 +54,22 @@ def refusals(dataset: Dataset) -> Iterator[None]:
         ) from error
 
 
-def fit(dataset: Dataset, params: dict[str, Any], train: Rows, valid: Rows) -> tuple[Any, Curve]:
-    """Train until the rounds are used up or the valid rows no longer gain.
+def fit(dataset: Dataset, params: dict[str, Any], train: Rows, valid: Rows) -> tuple[Any, str, Curve]:
+    """Train until the rounds are used up or the valid rows no longer gain by the objective's own metric.
 
     Returns:
-        The booster, cut after its best round where early stopping is on, and the learning curve: one value of the
-        evaluation metric per round, for train and valid, beyond the best round too.
+        The booster, cut after its best round where early stopping is on; XGBoost's name of the metric, such as `mae` for
+        `reg:absoluteerror`; and the learning curve: one value of it per round, for train and valid, beyond the best
+        round too.
+
+    Raises:
+        DataInvalid: The metric has no finite value after some round, as `rmsle` with a prediction of -1 or less.
     """
     xgboost = import_xgboost()
     curve: dict[str, dict[str, list[float]]] = {}
     callbacks = [_progress(dataset.model.rounds)]
     if dataset.model.early_stopping:
-        callbacks.append(
-            xgboost.callback.EarlyStopping(
-                rounds=dataset.model.early_stopping, data_name="valid", metric_name=params["eval_metric"]
-            )
-        )
+        callbacks.append(xgboost.callback.EarlyStopping(rounds=dataset.model.early_stopping, data_name="valid"))
     booster = xgboost.train(
         params,
         train.matrix,
@@ -83,7 +82,22 @@ def fit(dataset: Dataset, params: dict[str, Any], train: Rows, valid: Rows) -> t
     if dataset.model.early_stopping:
         booster = booster[: booster.best_iteration + 1]
         booster.set_param({"nthread": params["nthread"]})  # a slice forgets it
-    return booster, {split: values[params["eval_metric"]] for split, values in curve.items()}
+    (metric,) = curve["valid"]
+    _require_finite(dataset, params["objective"], metric, curve)
+    return booster, metric, {split: values[metric] for split, values in curve.items()}
+
+
+def _require_finite(dataset: Dataset, objective: str, metric: str, curve: dict[str, dict[str, list[float]]]) -> None:
+    """Refuse a training that could not be watched: XGBoost takes a metric that is NaN for one that no longer gains."""
+    for split, values in curve.items():
+        bad = next((number for number, value in enumerate(values[metric], 1) if not math.isfinite(value)), None)
+        if bad:
+            raise DataInvalid(
+                f"XGBoost's {metric} of the {split} rows is {values[metric][bad - 1]} after round {bad}: a prediction is "
+                f"outside of what {objective} measures",
+                f"Check the values of label {dataset.label.name}, lower model.params.eta, or choose another "
+                "model.params.objective in the dataset file",
+            )
 
 
 def _progress(rounds: int) -> Any:

@@ -156,7 +156,7 @@ def _points(info: ModelInfo) -> Iterator[tuple[str, float, int]]:
     for split, metrics in info.metrics.items():
         for name, value in flat_metrics(metrics):
             yield f"{split}_{name}", value, 0
-    metric = info.params["eval_metric"]
+    metric = info.params["eval_metric"].replace("@", "_")  # tweedie-nloglik@1.5; MLflow's names have no @
     for split, curve in info.learning_curve.items():
         step = -(-len(curve) // CURVE_POINTS)
         for index in sorted({*range(0, len(curve), step), len(curve) - 1}):

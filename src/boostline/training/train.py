@@ -88,12 +88,9 @@ def train_model(
     classes = [str(name) for name in source.details.get("classes") or (("0", "1") if dataset.task == "binary" else ())]
     with tempfile.TemporaryDirectory(prefix="boostline-train-", dir=settings.spark_scratch) as scratch:
         trained = _fit_and_measure(store, settings, dataset, source, classes, Path(scratch))
-    info = _model_info(dataset, features, target, classes, trained)
-    files = {
-        UBJ: trained.ubj,
-        INFO: info.model_dump_json(indent=1).encode(),
-        TRANSFORM: store.get(transform_key(source))[0],
-    }
+    transform = store.get(transform_key(source))[0]
+    info = _model_info(dataset, features, target, classes, trained, transform)
+    files = {UBJ: trained.ubj, INFO: info.model_dump_json(indent=1).encode(), TRANSFORM: transform}
     folder = paths.attempt_folder("model", dataset.name, attempt)
     written = put_files(store, folder, files)
     example = raw_sample(store, source, list(dataset.needed_columns))
@@ -143,7 +140,7 @@ def _fit_and_measure(
         train = load_split(files["train"], like=None, cache=_folder(scratch, "train"), **limits)
         valid = load_split(files["valid"], like=train, cache=_folder(scratch, "valid"), **limits)
         log.info("Training on %d rows of %d features, %d threads", len(train.label), len(columns.names), threads)
-        booster, curve = fit(dataset, params, train, valid)
+        booster, metric, curve = fit(dataset, params, train, valid)
     labels = {"train": train.label, "valid": valid.label}
     found = {"train": booster.predict(train.matrix), "valid": booster.predict(valid.matrix)}
     del train, valid
@@ -167,7 +164,7 @@ def _fit_and_measure(
     sample = files["test"].sample(sample_size(trees))
     return Trained(
         ubj=bytes(booster.save_raw("ubj")),
-        params=params,
+        params=params | {"eval_metric": metric},
         rounds=rounds,
         threshold=threshold,
         metrics=metrics,
@@ -177,7 +174,9 @@ def _fit_and_measure(
     )
 
 
-def _model_info(dataset: Dataset, features: Ref, target: Target, classes: list[str], trained: Trained) -> ModelInfo:
+def _model_info(
+    dataset: Dataset, features: Ref, target: Target, classes: list[str], trained: Trained, transform: bytes
+) -> ModelInfo:
     columns = feature_columns(dataset)
     # The threads are this machine's; with them the same training would describe itself differently elsewhere.
     params = {key: value for key, value in trained.params.items() if key != "nthread"}
@@ -186,8 +185,10 @@ def _model_info(dataset: Dataset, features: Ref, target: Target, classes: list[s
         task=dataset.task,
         date=target.partition,
         sha256=hashlib.sha256(trained.ubj).hexdigest(),
+        transform_sha256=hashlib.sha256(transform).hexdigest(),
         fingerprint=target.fingerprint,
         data_fingerprint=features.identity,
+        split=dataset.split_rule,
         objective=trained.params["objective"],
         params=params,
         rounds=trained.rounds,
