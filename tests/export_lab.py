@@ -173,7 +173,7 @@ def trained(
     matrix = xgboost.QuantileDMatrix(features, label=label, feature_names=columns.names, feature_types=columns.types)
     rows, classes = Rows(matrix, label), list(CLASSES[task])
     parameters = booster_params(dataset, classes, 2)
-    booster, curve = fit(dataset, parameters, rows, rows)
+    booster, _, curve = fit(dataset, parameters, rows, rows)
     ubj = bytes(booster.save_raw("ubj"))
     info = ModelInfo(
         dataset=dataset.name, task=task, date="2020-03-31", sha256=hashlib.sha256(ubj).hexdigest(), fingerprint="f",

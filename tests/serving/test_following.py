@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import threading
@@ -139,15 +140,20 @@ def test_a_service_that_starts_without_the_registry_says_so_and_serves_when_it_i
 def published_so(world, dataset, version, change):
     """A version whose transform.json is another than training wrote, as if it had been published so; yields what mends it."""
     manifest, _ = version_manifest(world.store, find_version(world.settings, dataset, version))
-    (item,) = (item for item in manifest.files if item.key.endswith("transform.json"))
-    good, _ = world.store.get(item.key)
-    bad = change(good)
-    listed = item.model_copy(update={"size": len(bad), "etag": world.store.put(item.key, bad)})
-    files = [listed if other is item else other for other in manifest.files]
+    listed = {item.key.rpartition("/")[2]: item for item in manifest.files}
+    good = {name: world.store.get(item.key)[0] for name, item in listed.items()}
+    transform = change(good["transform.json"])
+    info = json.loads(good["model.json"]) | {"transform_sha256": hashlib.sha256(transform).hexdigest()}
+    bad = good | {"transform.json": transform, "model.json": json.dumps(info).encode()}
+    files = [
+        item.model_copy(update={"size": len(bad[name]), "etag": world.store.put(item.key, bad[name])})
+        for name, item in listed.items()
+    ]
     world.store.put(manifest.own_key, manifest.model_copy(update={"files": files}).body())
 
     def mend():
-        world.store.put(item.key, good)
+        for name, item in listed.items():
+            world.store.put(item.key, good[name])
         world.store.put(manifest.own_key, manifest.body())
 
     try:

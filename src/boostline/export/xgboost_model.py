@@ -62,7 +62,7 @@ def xgboost_pmml(model: Model) -> Open:
             own = [tree for tree, of in zip(trees, group, strict=True) if of == index]
             yield _segment(margin, tree_sum(bases[index], own, names, head=head))
         if info.task == "binary":
-            cut = _smallest_margin(chance, 0.5 if info.threshold is None else info.threshold)
+            cut = _smallest_margin(chance, info.decision_threshold)
             final = decision(margins[0], cut, info.classes)
         elif info.task == "multiclass":
             final = class_probabilities(dict(zip(info.classes, margins, strict=True)))

@@ -153,7 +153,7 @@ def predict_in_order(model: Model, raw: Any, classes: tuple[str, ...], threads: 
 
 def threshold_in_order(model: Model, classes: tuple[str, ...]) -> float:
     """The decision threshold that belongs to the predictions of `predict_in_order`."""
-    found = 0.5 if model.info.threshold is None else model.info.threshold
+    found = model.info.decision_threshold
     return 1 - found if model.info.task == "binary" and _is_reversed(model, classes) else found
 
 

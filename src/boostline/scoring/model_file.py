@@ -64,6 +64,11 @@ class ModelInfo(BaseModel):
         return Columns(list(self.features), list(self.features.values()))
 
     @property
+    def decision_threshold(self) -> float:
+        """From this probability on a binary answer is class 1."""
+        return 0.5 if self.threshold is None else self.threshold
+
+    @property
     def answer_columns(self) -> dict[str, str]:
         """The columns of `Model.answer` and their types, `double` or `string`."""
         return answer_columns(self.task, self.classes)
@@ -154,7 +159,7 @@ class Model:
         if info.task == "regression":
             return None, [found]
         if info.task == "binary":
-            return (found >= (0.5 if info.threshold is None else info.threshold)).astype(int), [found]
+            return (found >= info.decision_threshold).astype(int), [found]
         found = found.reshape(rows, len(info.classes))
         return found.argmax(axis=1), list(found.T)
 
