@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from sqlalchemy import update
 from typer.testing import CliRunner, Result
 
 from boostline.cli.app import app, out
-from boostline.errors import DataMissing, FailError, RunDateInvalid
+from boostline.errors import DataMissing, FailError, RunDateInvalid, ServiceUnavailable
 from boostline.local.places import stack_home
 from boostline.local.ports import free_ports
 from boostline.orchestration.client import AirflowClient, days_between
@@ -177,6 +178,29 @@ def test_queued_dates_say_that_their_dag_is_paused_or_that_nothing_holds_them(
     client.ready_dag(DAG)
     told = f"{DAG} is paused: nothing" if paused else f"{held.run_id} is queued, and no run holds its place"
     assert held.text().count(told) == 1
+
+
+def test_a_run_starts_once_where_a_lock_in_the_database_made_airflow_fail(
+    client: AirflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = sqlite3.connect(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db")
+    send, failed = client._send, []
+
+    def send_and_look(*arguments: Any, **kwargs: Any) -> Any:
+        try:
+            return send(*arguments, **kwargs)
+        except ServiceUnavailable as error:
+            failed.append(error)
+            other.rollback()
+            raise
+
+    monkeypatch.setattr(client, "_send", send_and_look)
+    before = {run["dag_run_id"] for run in client.runs(DAG, limit=None)}
+    other.execute("BEGIN IMMEDIATE")
+    run_id = client.trigger(DAG, DAY, {})
+    other.close()
+    assert len(failed) == 1
+    assert {run["dag_run_id"] for run in client.runs(DAG, limit=None)} - before == {run_id}
 
 
 def test_a_date_to_come_is_refused(settings: Settings) -> None:

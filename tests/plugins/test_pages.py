@@ -40,7 +40,7 @@ def test_a_reader_of_one_dataset_finds_nothing_of_the_other(site: Site) -> None:
     with site.client("ann") as ann:
         front = ann.get("/boostline/")
         assert front.status_code == 200 and "alpha" in front.text and "beta" not in front.text
-        assert f"All {RUNS} reports" in front.text
+        assert f"All reports ({RUNS})" in front.text
         for route in ("beta_train", f"beta_train/reports/{site.attempt('beta', 2)}", "beta_train/runs/x"):
             refused = ann.get(f"/boostline/{route}")
             assert refused.status_code == 403 and "Not allowed" in refused.text

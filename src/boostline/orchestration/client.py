@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 import httpx
-from tenacity import Retrying, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_fixed,
+)
 
 from boostline.errors import EnvironmentUnfit, FailError, ServiceUnavailable
 from boostline.settings import Settings
@@ -96,9 +104,16 @@ class AirflowClient:
         return [item["dag_id"] for item in self._dags()]
 
     def trigger(self, dag_id: str, day: date, conf: dict[str, Any]) -> str:
-        """Start a run of one data date and return its id."""
-        body = {"logical_date": None, "partition_key": day.isoformat(), "conf": conf}
-        return str(self._send("POST", f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+        """Start a run of one data date and return its id. It is named here, so that trying again starts no second one."""
+        run_id = f"manual__{datetime.now(UTC).isoformat()}__{secrets.token_hex(4)}"
+        body = {"dag_run_id": run_id, "logical_date": None, "partition_key": day.isoformat(), "conf": conf}
+
+        def start() -> None:
+            if self.find_run(dag_id, run_id) is None:
+                self._send("POST", f"/dags/{dag_id}/dagRuns", body, timeout=60)  # longer than Airflow waits for SQLite
+
+        _patiently(start)
+        return run_id
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """One run, as Airflow describes it."""
@@ -209,12 +224,7 @@ class AirflowClient:
                 answer = self._http.get(f"/api/v2{path}", params=query, headers={"Accept": "application/json"})
                 return None if none_on_404 and answer.status_code == 404 else self._json(answer)
 
-        return Retrying(
-            retry=retry_if_exception_type(ServiceUnavailable),
-            stop=stop_after_delay(30),
-            wait=wait_fixed(1),
-            reraise=True,
-        )(get)
+        return _patiently(get)
 
     def _send(self, method: str, path: str, body: Any, timeout: float = 30) -> Any:
         with self._errors():
@@ -235,6 +245,20 @@ class AirflowClient:
             raise ServiceUnavailable(
                 f"Airflow at {self.url} does not answer: {error}", "Start it: make up, or set BOOSTLINE_AIRFLOW_URL"
             ) from error
+
+
+def _patiently(call: Callable[[], Any]) -> Any:
+    """Call until Airflow answers, for half a minute or at least twice.
+
+    On SQLite a request that writes can wait for its whole half minute and fail, since Airflow 3.3 has one that holds the lock
+    wait for the one that waits for the lock.
+    """
+    return Retrying(
+        retry=retry_if_exception_type(ServiceUnavailable),
+        stop=stop_after_delay(30) & stop_after_attempt(2),
+        wait=wait_fixed(1),
+        reraise=True,
+    )(call)
 
 
 def _is_broken(dag: dict[str, Any]) -> bool:
