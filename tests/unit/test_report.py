@@ -490,8 +490,8 @@ def test_verdict_has_unit_rows_and_days():
         "test": {"noun": "flights", "unit": "min", "first": "2013-06-24", "last": "2013-06-30"},
     }
     assert verdict_sentence(result) == (
-        "Promoted: RMSE 12.35 min on 11,204 test flights of 24–30 June 2013, 16 % below the linear baseline, "
-        "0.4 % below the champion"
+        "Promoted: RMSE 12.35 min on 11,204 test flights of 24–30 June 2013, 16% below the linear baseline, "
+        "0.4% below the champion"
     )
 
 
@@ -499,4 +499,4 @@ def test_days_and_shares_as_people_write_them():
     assert days("2013-06-24", "2013-07-01") == "24 June – 1 July 2013"
     assert days("2013-12-31", "2014-01-01") == "31 December 2013 – 1 January 2014"
     assert days("2013-06-24", "2013-06-24") == "24 June 2013"
-    assert [share(value) for value in (0.16, 0.004, 0.0996, 1.0)] == ["16 %", "0.4 %", "10 %", "100 %"]
+    assert [share(value) for value in (0.16, 0.004, 0.0996, 1.0)] == ["16%", "0.4%", "10%", "100%"]

@@ -175,7 +175,7 @@ def _slice_charts(evaluation: Mapping[str, Any], series: Mapping[str, Series]) -
         drawing.tooltips(on, value="@value", low="@low", high="@high")
         first = worst[0]
         about = (
-            f"{name} of the slices of {_rows(evaluation)} where XGBoost errs most, with intervals of 95 %; slices of fewer than "
+            f"{name} of the slices of {_rows(evaluation)} where XGBoost errs most, with intervals of 95%; slices of fewer than "
             f"{number(found['minimum_rows'])} rows are left out. The dotted line is XGBoost on all rows, {number(whole)}. The worst: "
             f"{first['feature']} = {first['value']}, {number(first['errors']['candidate']['value'])} on {number(first['rows'])} rows."
         )
@@ -200,7 +200,7 @@ def _time(evaluation: Mapping[str, Any], series: Mapping[str, Series], name: str
     drawing.tooltips(on, value="@value", low="@low", high="@high")
     worst = max(items, key=lambda item: float(item["errors"]["candidate"]["value"]))
     about = (
-        f"{name} by data date, with intervals of 95 %, on {_rows(evaluation)}. XGBoost's largest: "
+        f"{name} by data date, with intervals of 95%, on {_rows(evaluation)}. XGBoost's largest: "
         f"{number(worst['errors']['candidate']['value'])} on {worst['value']}, {number(worst['rows'])} rows."
     )
     return drawing.finished("time", "Error by date", about, [series[model] for model in found["all"]], on)

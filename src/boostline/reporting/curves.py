@@ -51,7 +51,7 @@ def value_curves(label: Floats, predictions: Mapping[str, Floats], seed: int) ->
     size = min(len(label), SCATTER_ROWS)
     some = np.sort(np.random.default_rng(seed).choice(len(label), size, replace=False))
     residuals = {name: label - values for name, values in predictions.items()}
-    # The middle 99 %, so that a few outliers do not flatten everything else.
+    # The middle 99%, so that a few outliers do not flatten everything else.
     low, high = np.quantile(np.concatenate(list(residuals.values())), [0.005, 0.995])
     if low == high:
         low, high = low - 0.5, high + 0.5

@@ -31,7 +31,7 @@ def slices(task: str, rows: TestRows) -> dict[str, Any]:
 
     Returns:
         `metric`: RMSE in the label's unit or log loss in nats; `minimum_rows`; `all`: of all rows, by model; `items`:
-        `feature`, `value`, `rows`, and by model the error with an interval of 95 %; `found`: how many slices there are,
+        `feature`, `value`, `rows`, and by model the error with an interval of 95%; `found`: how many slices there are,
         `left_out`: how many are smaller; `time`: the slices by time in their order.
     """
     import numpy as np

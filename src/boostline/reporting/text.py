@@ -57,7 +57,7 @@ def days(first: str, last: str) -> str:
 
 def share(value: float) -> str:
     """A share in per cent: two digits that count."""
-    return f"{100 * value:.0f} %" if abs(value) >= 0.0995 else f"{100 * value:.1f} %"
+    return f"{value:.0%}" if abs(value) >= 0.0995 else f"{value:.1%}"
 
 
 def shortened(text: str, most: int) -> str:

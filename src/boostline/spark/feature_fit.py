@@ -36,7 +36,7 @@ class Counts:
     """Rows by what they are, label values of the train rows and of all, and filled values by feature.
 
     `label_values` and `categories`, the different values of a categorical feature in the train rows, are rough: their
-    standard error is 5 %. `labels` and `train_labels` are complete where `label_values` is at most `MAX_LABEL_VALUES`.
+    standard error is 5%. `labels` and `train_labels` are complete where `label_values` is at most `MAX_LABEL_VALUES`.
     """
 
     rows: int
