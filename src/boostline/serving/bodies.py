@@ -228,8 +228,8 @@ def _from_csv(body: bytes | bytearray, contract: Contract, limits: Limits) -> tu
 
 def _check_header(body: bytes | bytearray, contract: Contract) -> None:
     """Refuse very many columns before Arrow makes an array for each, some 4 KB whether the contract names it or not."""
-    most, start = len(contract) + MORE_COLUMNS, bytes(memoryview(body)[:HEADER_BYTES])
-    lines = io.StringIO(start.decode("utf-8-sig", "replace"), newline="")
+    most, start = len(contract) + MORE_COLUMNS, io.BytesIO(memoryview(body)[:HEADER_BYTES])
+    lines = io.TextIOWrapper(start, "utf-8-sig", "replace", newline="")
     try:
         columns = len(next(filter(None, text_csv.reader(lines)), ()))
     except text_csv.Error as error:
