@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from boostline.dataset import Dataset, change_dataset, parse_dataset
 from boostline.lake import paths
 from boostline.lake.job import Target
-from boostline.lake.manifest import Manifest, Ref, attempt_files, publish, read_current
-from boostline.lake.plan import plan_stage
+from boostline.lake.manifest import Manifest, Ref, attempt_files, fingerprint, publish, read_current
+from boostline.lake.plan import plan_stage, stage_sections
 from boostline.lake.store import Store
 from boostline.metrics import METRICS_BY_TASK
 from boostline.settings import Settings
@@ -95,13 +95,14 @@ def put_features(
         store.put(f"{folder}rows/split={split}/part-0.parquet", parquet(table))
     store.put(f"{folder}test_raw/part-0.parquet", parquet(clean["test"]))
     store.put(f"{folder}transform.json", transform.dumps())
+    inputs = {"clean": day}
     manifest = Manifest(
         stage="features",
         dataset=dataset.name,
         partition=day,
         attempt=attempt,
-        fingerprint=f"features-{day}",
-        inputs={},
+        fingerprint=fingerprint("features", stage_sections("features", dataset), inputs),
+        inputs=inputs,
         files=attempt_files(store, folder),
         rows={split: rows.num_rows for split, rows in clean.items()},
         columns={},

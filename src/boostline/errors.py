@@ -5,7 +5,7 @@ BoostlineError
 ├── RetryError              a later try may succeed: Airflow retries
 │   ├── StoreUnavailable    S3 does not answer
 │   ├── Superseded          another run published this date first, from other inputs
-│   ├── InputChanged        a raw file changed while it was read
+│   ├── InputChanged        a raw file changed while it was read, or the dataset file under a stream
 │   ├── SparkLost           the driver, an executor or the master went away
 │   └── ServiceUnavailable  MLflow or Airflow does not answer
 └── FailError               the same try would fail again: Airflow does not retry
@@ -79,7 +79,7 @@ class Superseded(RetryError):
 
 
 class InputChanged(RetryError):
-    """A raw file was replaced while it was read."""
+    """A raw file was replaced while it was read, or the dataset file while a stream ran."""
 
 
 class SparkLost(RetryError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,15 @@ from boostline.dataset import Dataset
 from boostline.errors import DataInvalid, DataMissing, DatasetInvalid
 from boostline.lake.arrow import read_parquet
 from boostline.lake.features import test_raw_keys as raw_test_keys
+from boostline.lake.job import JobRequest
 from boostline.lake.manifest import read_current
+from boostline.lake.plan import plan_ingest, plan_stage
 from boostline.serving.bodies import CSV, read_rows
 from boostline.serving.fit import Limits
 from boostline.spark import feature_fit
 from boostline.spark.feature_fit import Counts, count_rows, find_classes, require_few_categories
 from boostline.spark.feature_rows import LABEL_TEXT, with_label
+from boostline.spark.features import run_featurize
 from tests.spark.lab import CLASSES, DAY, GOLDEN, GOOD_ROWS, Lab, csv, dataset_of
 
 DAYS = {"window.days": 3, "window.min_days": 1}
@@ -246,6 +250,25 @@ def test_it_repeats_to_the_hash_and_reads_what_it_was_handed(good: Lab) -> None:
     again = good.featurize(dataset)
     assert (first.row_hash, first.rows) == (again.row_hash, again.rows) and first.attempt != again.attempt
     assert first.row_hash == GOLDEN["features"]
+
+
+def test_rows_that_were_cleaned_by_other_rules_than_the_files_are_refused_until_ingest_ran_again(lab: Lab) -> None:
+    """What happens where the file was mended and a task after `ingest` is cleared: it is handed the rows of before."""
+    lab.land_all()
+    lab.ingest(dataset_of())
+    changed = dataset_of({"tables.readings.columns.site": {"type": "string", "clean": ["trim"]}})
+
+    def handed(by: Dataset) -> JobRequest:
+        reads = plan_ingest(lab.store, by, date.fromisoformat(DAY)).current
+        named = {f"{ref.table}/{ref.partition}": ref.identity for ref in reads}
+        target = plan_stage(lab.store, "features", changed, date.fromisoformat(DAY), named).target
+        return lab.request("featurize", changed, DAY, targets=[target], reads=reads)
+
+    with pytest.raises(DataInvalid, match=r"(?s)clean readings of 2024-03-10 .* by other rules .*\nClear ingest"):
+        run_featurize(lab.spark, lab.store, handed(dataset_of()))
+    assert read_current(lab.store, "features", "meters", None, DAY) is None
+    lab.ingest(changed)
+    assert run_featurize(lab.spark, lab.store, handed(changed))
 
 
 def test_the_saved_pipeline_is_the_one_that_was_used(good: Lab) -> None:

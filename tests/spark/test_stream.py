@@ -22,7 +22,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from boostline.dataset import Dataset
-from boostline.errors import DataInvalid, DataMissing, ServiceUnavailable, SparkLost
+from boostline.errors import DataInvalid, DataMissing, InputChanged, ServiceUnavailable, SparkLost
 from boostline.lake import paths
 from boostline.lake.arrow import read_parquet
 from boostline.lake.manifest import Manifest, Ref, read_ref
@@ -321,6 +321,27 @@ def test_a_champion_that_learnt_from_otherwise_clean_rows_is_refused(
     assert published(world.lab, dataset) == []
 
 
+def test_a_stream_begins_anew_where_the_dataset_file_changed(
+    world: World, settings: Settings, dataset: Dataset, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"datasets": tmp_path})
+    changed = dataset_of({"stream": {"max_files": 1}, "tables.sites.columns.note": {"type": "string"}})
+    write_file(changed, tmp_path)
+    with pytest.raises(Exception, match="changed since the stream began") as caught:
+        drain(world.lab, settings, dataset)
+    assert isinstance(explain(caught.value), InputChanged)
+    assert published(world.lab, dataset) == []
+    write_file(dataset, tmp_path)
+    drain(world.lab, settings, dataset)
+    assert len(published(world.lab, dataset)) == 1
+
+
+def write_file(dataset: Dataset, folder: Path) -> None:
+    """The dataset's file, below a folder."""
+    body = dataset.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    (folder / f"{dataset.name}.yaml").write_text(yaml.safe_dump(body))
+
+
 def forget_last_commit(lab: Lab, dataset: Dataset) -> None:
     """What a crash after publishing leaves: a batch that the checkpoint does not know to be done."""
     commits = lab.store.list(paths.checkpoint_folder(dataset.name) + "commits/")
@@ -334,8 +355,7 @@ def test_a_killed_stream_goes_on_and_publishes_each_row_once(
     for number in range(3):
         rows = [f"{100 * (number + 1) + row},a,1,on,2024-03-11T01:00:00Z," for row in range(20)]
         world.lab.land(csv(rows), day=NEXT, name=f"{number}.csv")
-    body = dataset.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    (tmp_path / f"{dataset.name}.yaml").write_text(yaml.safe_dump(body))
+    write_file(dataset, tmp_path)
     env = {
         **spark_env(s3),
         "BOOSTLINE_LAKE": settings.lake,

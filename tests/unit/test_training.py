@@ -419,6 +419,13 @@ def test_other_features_published_meanwhile_supersede(store, settings):
         stage.track = original
 
 
+def test_features_of_another_split_than_the_files_are_not_learnt_from(store, settings):
+    features = toy_features(store, toy_dataset("regression", "split_changed"))
+    changed = toy_dataset("regression", "split_changed", split={"kind": "hash", "test_share": 0.2})
+    with pytest.raises(DataInvalid, match=r"(?s)features split_changed .* was made by other rules .*\nClear featurize"):
+        train_toy(store, settings, changed, features)
+
+
 def test_mlflow_down_is_a_retry_in_bounded_time(store, settings):
     dataset = toy_dataset("regression", "mlflow_down")
     features = toy_features(store, dataset, rows=200)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from boostline.dataset import Dataset
-from boostline.errors import DataMissing, NothingToDo, Outdated
+from boostline.errors import DataInvalid, DataMissing, NothingToDo, Outdated
 from boostline.lake import paths
-from boostline.lake.job import Target
+from boostline.lake.job import STAGE_OF_JOB, Target
 from boostline.lake.manifest import Manifest, Ref, Stage, fingerprint, read_current, ref_of
 from boostline.lake.raw import raw_partitions
 from boostline.lake.store import NotFound, Store, StoredObject
@@ -167,6 +167,26 @@ def stage_sections(stage: Stage, dataset: Dataset) -> dict[str, Any]:
     if stage == "features":
         sections["columns"] = {name: column.model_dump(mode="json") for name, column in dataset.raw_columns.items()}
     return sections
+
+
+def require_same_rules(dataset: Dataset, made: Iterable[Manifest]) -> None:
+    """Refuse what an earlier task handed on by other rules than those of now: the dataset file is read anew by each task.
+
+    Raises:
+        DataInvalid: Names the first, and the task to clear.
+    """
+    for item in made:
+        try:
+            sections = clean_sections(dataset, item.table) if item.table else stage_sections(item.stage, dataset)
+        except KeyError:  # the dataset file has no such table any more
+            sections = {}
+        if fingerprint(item.stage, sections, item.inputs) != item.fingerprint:
+            task = next(job for job, stage in STAGE_OF_JOB.items() if stage == item.stage)
+            raise DataInvalid(
+                f"{item.stage} {item.table or dataset.name} of {item.partition} (attempt {item.attempt}) was made by other "
+                "rules than the dataset file has now",
+                f"Clear {task} of the run with all that follows it, or start the run again",
+            )
 
 
 def save_window(store: Store, dataset: str, window: WindowRefs) -> str:

@@ -13,7 +13,7 @@ from boostline.errors import DataInvalid
 from boostline.lake.features import DATA_DATE, ID_PREFIX, LABEL
 from boostline.lake.job import JobRequest
 from boostline.lake.manifest import Ref, attempt_files, publish, read_refs
-from boostline.lake.plan import window_days
+from boostline.lake.plan import require_same_rules, window_days
 from boostline.lake.store import Store
 from boostline.spark.clean import daily_rows, read_tables, require_one_match
 from boostline.spark.feature_fit import (
@@ -39,13 +39,14 @@ def run_featurize(spark: SparkSession, store: Store, request: JobRequest) -> lis
 
     Raises:
         DataMissing: Too few rows, or a split without rows.
-        DataInvalid: No label, a feature without any value, labels that are none of the classes, or a split whose
-            classes the train rows do not hold.
+        DataInvalid: Rows cleaned by other rules than the dataset file has now, no label, a feature without any value, labels
+            that are none of the classes, or a split whose classes the train rows do not hold.
         DatasetInvalid: An expression or a type that Spark refuses.
     """
     dataset, target = request.dataset, request.targets[0]
     with step("plan"):
         manifests = read_refs(store, request.reads)
+        require_same_rules(dataset, manifests)
         tables, before = read_tables(spark, store, dataset, manifests), daily_rows(dataset, manifests)
         newest = newest_by_id(tables[dataset.daily_table], list(dataset.id))
         joined = with_features(with_label(join_references(newest, tables, dataset), dataset), dataset).persist()

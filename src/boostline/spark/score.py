@@ -12,6 +12,7 @@ from boostline.errors import BoostlineError
 from boostline.lake.features import DATA_DATE
 from boostline.lake.job import JobRequest
 from boostline.lake.manifest import Ref, attempt_files, publish, read_ref, read_refs
+from boostline.lake.plan import require_same_rules
 from boostline.lake.store import Store
 from boostline.scoring.model_file import load_published
 from boostline.spark.clean import daily_rows, read_tables
@@ -25,7 +26,8 @@ def run_score(spark: SparkSession, store: Store, request: JobRequest) -> list[Re
 
     Raises:
         ModelRefused: The model's files are gone, or do not match their SHA-256.
-        DataInvalid: The rows lack a column that the model needs, or have it otherwise; or a join makes rows.
+        DataInvalid: The rows were cleaned by other rules than the dataset file has now, lack a column that the model needs, or
+            have it otherwise; or a join makes rows.
     """
     dataset, target, scorer = request.dataset, request.targets[0], request.scorer
     if scorer is None:
@@ -34,6 +36,7 @@ def run_score(spark: SparkSession, store: Store, request: JobRequest) -> list[Re
         model = load_published(store, read_ref(store, scorer.model), scorer.sha256)
         require_same_contract(model, scorer.version, dataset)
         manifests = read_refs(store, request.reads)
+        require_same_rules(dataset, manifests)
         tables, before = read_tables(spark, store, dataset, manifests), daily_rows(dataset, manifests)
         rows = join_references(tables[dataset.daily_table], tables, dataset)
         shared = share(spark, model, scorer.version)

@@ -19,8 +19,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from boostline.dataset import Dataset
-from boostline.errors import BoostlineError, DataInvalid, DataMissing, ServiceUnavailable
+from boostline.dataset import Dataset, dataset_path, load_dataset
+from boostline.errors import BoostlineError, DataInvalid, DataMissing, DatasetInvalid, InputChanged, ServiceUnavailable
 from boostline.lake import paths
 from boostline.lake.features import DATA_DATE
 from boostline.lake.job import Target
@@ -86,6 +86,7 @@ def _score_batch(stream: Stream, frame: DataFrame, number: int) -> None:
         manifest = found[0]
         log.info("%s of %s is published already", partition, name)
     else:
+        _require_same_file(stream)
         batch = read_batch(frame, store, dataset)
         shared = _champion(stream)
         sections = {"dataset": stage_sections("predictions", dataset), "model": shared.model.info.sha256}
@@ -96,6 +97,22 @@ def _score_batch(stream: Stream, frame: DataFrame, number: int) -> None:
         log.info("%s: %s, version %s", partition, told, shared.version)
     if dataset.stream.answers:
         _send(stream, manifest)
+
+
+def _require_same_file(stream: Stream) -> None:
+    """End where the dataset file changed: reference tables of today follow its new rules, and this stream the old ones.
+
+    Raises:
+        InputChanged: The file says something else than at the start.
+    """
+    path = dataset_path(stream.settings.datasets, stream.dataset.name)
+    try:
+        changed = load_dataset(path) != stream.dataset
+    except DatasetInvalid as error:  # half written, or on its way
+        log.warning("%s; going on with the file of before", error.message)
+        return
+    if changed:
+        raise InputChanged(f"{path} changed since the stream began", "It starts again with the file of now")
 
 
 def _publish_readable(stream: Stream, frame: DataFrame, batch: Batch, target: Target, shared: Shared) -> Manifest:

@@ -18,6 +18,7 @@ from boostline.lake.features import Split, split_keys, transform_key
 from boostline.lake.job import Target
 from boostline.lake.manifest import Manifest, Ref, put_files, read_ref
 from boostline.lake.manifest import publish as publish_manifest
+from boostline.lake.plan import require_same_rules
 from boostline.lake.store import Store
 from boostline.metrics import Metrics, choose_threshold, evaluate
 from boostline.scoring.engine import allowed_threads
@@ -81,10 +82,12 @@ def train_model(
     Raises:
         Superseded: Another attempt published another model for this date meanwhile.
         ServiceUnavailable: MLflow does not answer.
-        DataInvalid: The features hold nothing to learn from, or a label that the objective does not take.
+        DataInvalid: The features were made by other rules than the dataset file has now, hold nothing to learn from, or a label
+            that the objective does not take.
     """
     started = time.monotonic()
     source = read_ref(store, features)
+    require_same_rules(dataset, [source])
     classes = [str(name) for name in source.details.get("classes") or (("0", "1") if dataset.task == "binary" else ())]
     with tempfile.TemporaryDirectory(prefix="boostline-train-", dir=settings.spark_scratch) as scratch:
         trained = _fit_and_measure(store, settings, dataset, source, classes, Path(scratch))
