@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -150,3 +151,16 @@ def test_parameters_that_mlflow_does_not_take_are_no_silent_loss(settings):
         api.log(run, [], params={f"p{number}": "1" for number in range(100)})
         with pytest.raises(FailError, match="at most 100 params"):
             api.log(run, [], params={f"q{number}": "1" for number in range(101)})
+
+
+def test_many_metrics_fit_beside_as_many_parameters_and_tags_as_mlflow_takes(settings):
+    metrics = [(f"recall/class {number}", 1.0, 0) for number in range(1000)]
+    few = {f"k{number}": "1" for number in range(100)}
+    with tracking(settings) as api:
+        run = api.start_run("toys", "many", {})
+        api.log(run, metrics, params=few, tags=few)
+    found = httpx.get(f"{settings.mlflow_uri}/api/2.0/mlflow/runs/get", params={"run_id": run.run_id}).json()
+    data = found["run"]["data"]
+    assert len(data["metrics"]) == 1000
+    assert len(data["params"]) == 100
+    assert few.keys() <= {tag["key"] for tag in data["tags"]}
