@@ -89,6 +89,37 @@ def test_a_servers_certificate_is_checked(answering, certificate, monkeypatch):
     assert asked
 
 
+def test_mlflow_is_reached_by_the_proxy_that_the_environment_names_but_for_this_machine(answering, monkeypatch):
+    answer = b'{"model_version": {"name": "toys", "version": "1"}}'
+    (proxy, by_proxy), (port, direct) = answering(200, answer), answering(200, answer)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy}")
+    monkeypatch.setenv("no_proxy", "mlflow.near.invalid")
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", "mlflow.far.invalid:5000"):
+        with tracking(Settings(mlflow_uri=f"http://{host}")) as mlflow:
+            assert mlflow.version("toys", "1").version == "1"
+    assert [headers["Host"] for headers in by_proxy] == ["mlflow.far.invalid:5000"]
+    assert len(direct) == 2
+    with (
+        pytest.raises(ServiceUnavailable, match="does not answer"),
+        tracking(Settings(mlflow_uri="http://mlflow.near.invalid:5000")) as mlflow,
+    ):
+        mlflow.version("toys", "1")
+    assert len(by_proxy) == 1
+
+
+@pytest.mark.parametrize("proxy", ["socks5://ann:s3cret@127.0.0.1:9", "http://ann:s3/cret@127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used_is_refused_without_its_password(monkeypatch, proxy):
+    monkeypatch.setenv("all_proxy", proxy)
+    remedy = (
+        r"a proxy that is no http:// address\.\nSet HTTP_PROXY, HTTPS_PROXY and ALL_PROXY to one, or NO_PROXY=\*\.$"
+    )
+    with pytest.raises(EnvironmentUnfit, match=remedy), tracking(Settings()):
+        pass
+    monkeypatch.setenv("no_proxy", "*")
+    with tracking(Settings()):
+        pass
+
+
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
