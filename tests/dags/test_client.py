@@ -181,6 +181,17 @@ def test_queued_dates_say_that_their_dag_is_paused_or_that_nothing_holds_them(
     assert held.text().count(told) == 1
 
 
+def test_a_run_that_has_ended_is_asked_for_no_more(client: AirflowClient, held: SimpleNamespace) -> None:
+    ended, asked = client.trigger(DAG, OLD, {}), []
+    set_state(ended, "success")
+    client._http.event_hooks["request"].append(lambda request: asked.append(request.url.path))
+    runs = follow_days(client, DAG, {str(OLD): ended, str(DAY): held.run_id}, held.console)
+    client._http.event_hooks["request"].clear()
+    assert [run["state"] for run in runs.values()] == ["success", "success"]
+    assert sum(path.endswith(ended) for path in asked) == 1
+    assert sum(path.endswith(held.run_id) for path in asked) == 13
+
+
 def test_a_run_starts_once_where_a_lock_in_the_database_made_airflow_fail(
     client: AirflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
