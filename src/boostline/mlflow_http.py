@@ -106,10 +106,11 @@ def connect(settings: Settings) -> Iterator[Connection]:
     """A connection to the MLflow server that the settings name.
 
     User and password, or a token, come from `MLFLOW_TRACKING_USERNAME`, `MLFLOW_TRACKING_PASSWORD` and
-    `MLFLOW_TRACKING_TOKEN` in the environment, as MLflow's own client reads them.
+    `MLFLOW_TRACKING_TOKEN` in the environment, as MLflow's own client reads them. So do `HTTP_PROXY`, `HTTPS_PROXY` and
+    `NO_PROXY`.
 
     Raises:
-        EnvironmentUnfit: The address is not one of a server.
+        EnvironmentUnfit: The address is not one of a server, or the proxy's is none.
     """
     import httpx
 
@@ -121,13 +122,21 @@ def connect(settings: Settings) -> Iterator[Connection]:
         )
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per request would bury the task's own
     user, token = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_TOKEN")
-    with httpx.Client(
-        base_url=settings.mlflow_uri,
-        auth=(user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None,
-        headers={"Authorization": f"Bearer {token}"} if token and not user else None,
-        timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
-        transport=httpx.HTTPTransport(verify=_verify(settings.mlflow_uri), retries=2),
-    ) as client:
+    try:
+        client = httpx.Client(
+            base_url=settings.mlflow_uri,
+            auth=(user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None,
+            headers={"Authorization": f"Bearer {token}"} if token and not user else None,
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+            verify=_verify(settings.mlflow_uri),
+            mounts={"all://127.0.0.1": None, "all://localhost": None},  # no proxy stands before this machine
+        )
+    except (httpx.InvalidURL, ImportError):  # the latter of a SOCKS proxy; the text may hold a password
+        raise EnvironmentUnfit(
+            "the environment names a proxy that is no http:// address",
+            "Set HTTP_PROXY, HTTPS_PROXY and ALL_PROXY to one, or NO_PROXY=*",
+        ) from None
+    with client:
         yield Connection(settings.mlflow_address, client)
 
 

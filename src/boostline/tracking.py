@@ -20,8 +20,8 @@ from boostline.errors import FailError
 from boostline.mlflow_http import Connection, Exists, Missing, connect
 from boostline.settings import Settings
 
-METRICS_PER_REQUEST = 1000
-"""MLflow's own limit of one request."""
+METRICS_PER_REQUEST = 800
+"""MLflow's own limit of one request is 1,000 metrics, parameters and tags together, of the latter two 100 each."""
 
 TAG = "boostline."
 """Prefix of every tag that the project sets on a version."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from airflow.api_fastapi.auth.managers.simple.services.login import SimpleAuthManagerLogin
 from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 from airflow.models import DagRun
 from airflow.models.backfill import Backfill
@@ -180,6 +181,17 @@ def test_queued_dates_say_that_their_dag_is_paused_or_that_nothing_holds_them(
     assert held.text().count(told) == 1
 
 
+def test_a_run_that_has_ended_is_asked_for_no_more(client: AirflowClient, held: SimpleNamespace) -> None:
+    ended, asked = client.trigger(DAG, OLD, {}), []
+    set_state(ended, "success")
+    client._http.event_hooks["request"].append(lambda request: asked.append(request.url.path))
+    runs = follow_days(client, DAG, {str(OLD): ended, str(DAY): held.run_id}, held.console)
+    client._http.event_hooks["request"].clear()
+    assert [run["state"] for run in runs.values()] == ["success", "success"]
+    assert sum(path.endswith(ended) for path in asked) == 1
+    assert sum(path.endswith(held.run_id) for path in asked) == 13
+
+
 def test_a_run_starts_once_where_a_lock_in_the_database_made_airflow_fail(
     client: AirflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +213,19 @@ def test_a_run_starts_once_where_a_lock_in_the_database_made_airflow_fail(
     other.close()
     assert len(failed) == 1
     assert {run["dag_run_id"] for run in client.runs(DAG, limit=None)} - before == {run_id}
+
+
+def test_a_token_that_has_expired_is_replaced_by_a_new_one(
+    client: AirflowClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(SimpleAuthManagerLogin.create_token, "__defaults__", (-60,))  # Airflow reads it when imported
+        late = AirflowClient(settings)
+        with pytest.raises(FailError, match="Token Expired"):
+            late.dag_ids()
+    before = {run["dag_run_id"] for run in client.runs(DAG, limit=None)}
+    late._send("POST", f"/dags/{DAG}/dagRuns", {"dag_run_id": "late", "logical_date": None})
+    assert {run["dag_run_id"] for run in late.runs(DAG, limit=None)} - before == {"late"}
 
 
 def test_a_date_to_come_is_refused(settings: Settings) -> None:

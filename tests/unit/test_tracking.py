@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -88,6 +89,37 @@ def test_a_servers_certificate_is_checked(answering, certificate, monkeypatch):
     assert asked
 
 
+def test_mlflow_is_reached_by_the_proxy_that_the_environment_names_but_for_this_machine(answering, monkeypatch):
+    answer = b'{"model_version": {"name": "toys", "version": "1"}}'
+    (proxy, by_proxy), (port, direct) = answering(200, answer), answering(200, answer)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy}")
+    monkeypatch.setenv("no_proxy", "mlflow.near.invalid")
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", "mlflow.far.invalid:5000"):
+        with tracking(Settings(mlflow_uri=f"http://{host}")) as mlflow:
+            assert mlflow.version("toys", "1").version == "1"
+    assert [headers["Host"] for headers in by_proxy] == ["mlflow.far.invalid:5000"]
+    assert len(direct) == 2
+    with (
+        pytest.raises(ServiceUnavailable, match="does not answer"),
+        tracking(Settings(mlflow_uri="http://mlflow.near.invalid:5000")) as mlflow,
+    ):
+        mlflow.version("toys", "1")
+    assert len(by_proxy) == 1
+
+
+@pytest.mark.parametrize("proxy", ["socks5://ann:s3cret@127.0.0.1:9", "http://ann:s3/cret@127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used_is_refused_without_its_password(monkeypatch, proxy):
+    monkeypatch.setenv("all_proxy", proxy)
+    remedy = (
+        r"a proxy that is no http:// address\.\nSet HTTP_PROXY, HTTPS_PROXY and ALL_PROXY to one, or NO_PROXY=\*\.$"
+    )
+    with pytest.raises(EnvironmentUnfit, match=remedy), tracking(Settings()):
+        pass
+    monkeypatch.setenv("no_proxy", "*")
+    with tracking(Settings()):
+        pass
+
+
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
@@ -150,3 +182,16 @@ def test_parameters_that_mlflow_does_not_take_are_no_silent_loss(settings):
         api.log(run, [], params={f"p{number}": "1" for number in range(100)})
         with pytest.raises(FailError, match="at most 100 params"):
             api.log(run, [], params={f"q{number}": "1" for number in range(101)})
+
+
+def test_many_metrics_fit_beside_as_many_parameters_and_tags_as_mlflow_takes(settings):
+    metrics = [(f"recall/class {number}", 1.0, 0) for number in range(1000)]
+    few = {f"k{number}": "1" for number in range(100)}
+    with tracking(settings) as api:
+        run = api.start_run("toys", "many", {})
+        api.log(run, metrics, params=few, tags=few)
+    found = httpx.get(f"{settings.mlflow_uri}/api/2.0/mlflow/runs/get", params={"run_id": run.run_id}).json()
+    data = found["run"]["data"]
+    assert len(data["metrics"]) == 1000
+    assert len(data["params"]) == 100
+    assert few.keys() <= {tag["key"] for tag in data["tags"]}

@@ -77,6 +77,21 @@ def test_after_its_deadline_the_task_fails_for_good_and_says_how_to_land(waiting
     assert waiting(in_minutes(-1), timeout_minutes=5).endswith(f"/rows/date={DAY}/"), "files that came late are taken"
 
 
+def test_a_look_that_finds_s3_away_moves_no_deadline(waiting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.exceptions import AirflowException, TaskDeferred
+
+    waiting.land("a.csv")
+    deadline = in_minutes(5)
+    with monkeypatch.context() as patch:
+        patch.setenv("BOOSTLINE_S3_ENDPOINT", "http://127.0.0.1:9")
+        with pytest.raises(TaskDeferred) as deferred:
+            waiting(deadline, timeout_minutes=60)
+        with pytest.raises(AirflowException, match="StoreUnavailable: S3 at http://127.0.0.1:9 does not answer"):
+            waiting(in_minutes(-1), timeout_minutes=60)
+    assert deferred.value.kwargs == {"deadline": deadline.isoformat()}
+    assert waiting(deadline).endswith(f"/rows/date={DAY}/")
+
+
 def test_files_without_the_marker_are_waited_for(waiting: Any) -> None:
     from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 

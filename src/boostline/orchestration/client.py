@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -42,15 +41,16 @@ class AirflowClient:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.url = settings.airflow_url.rstrip("/")
+        self.url, self._settings = settings.airflow_url.rstrip("/"), settings
         self._http = httpx.Client(base_url=self.url, timeout=30, follow_redirects=True)
-        with self._errors():
-            answer = self._http.post(
-                "/auth/token", json={"username": settings.airflow_user, "password": _password(settings)}
-            )
+        self._sign_in()
+
+    def _sign_in(self) -> None:
+        user = self._settings.airflow_user
+        answer = self._ask("POST", "/auth/token", json={"username": user, "password": _password(self._settings)})
         if answer.status_code in (401, 403):
             raise EnvironmentUnfit(
-                f"Airflow at {self.url} refuses user {settings.airflow_user!r}", "Check BOOSTLINE_AIRFLOW_PASSWORD_FILE"
+                f"Airflow at {self.url} refuses user {user!r}", "Check BOOSTLINE_AIRFLOW_PASSWORD_FILE"
             )
         self._http.headers["Authorization"] = f"Bearer {self._json(answer)['access_token']}"
 
@@ -73,9 +73,8 @@ class AirflowClient:
     def _parsed_anew(self, dag_id: str, before: dict[str, Any] | None) -> dict[str, Any] | None:
         """Have the DAG files parsed now, and wait for what becomes of one DAG."""
         for token in {item["file_token"] for item in self._dags()}:
-            with self._errors():
-                # A no is none: asked for already, or no right to ask. Airflow then parses in its own time.
-                self._http.put(f"/api/v2/parseDagFile/{token}")
+            # A no is none: asked for already, or no right to ask. Airflow then parses in its own time.
+            self._request("PUT", f"/parseDagFile/{token}")
         seen = before and before["last_parsed_time"]
         found: dict[str, Any] | None = Retrying(
             retry=retry_if_result(lambda found: found is None or found["last_parsed_time"] == seen),
@@ -220,15 +219,29 @@ class AirflowClient:
 
     def _get(self, path: str, *, none_on_404: bool = False, **query: Any) -> Any:
         def get() -> Any:
-            with self._errors():
-                answer = self._http.get(f"/api/v2{path}", params=query, headers={"Accept": "application/json"})
-                return None if none_on_404 and answer.status_code == 404 else self._json(answer)
+            answer = self._request("GET", path, params=query, headers={"Accept": "application/json"})
+            return None if none_on_404 and answer.status_code == 404 else self._json(answer)
 
         return _patiently(get)
 
     def _send(self, method: str, path: str, body: Any, timeout: float = 30) -> Any:
-        with self._errors():
-            return self._json(self._http.request(method, f"/api/v2{path}", json=body, timeout=timeout))
+        return self._json(self._request(method, path, json=body, timeout=timeout))
+
+    def _request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        """Ask, and once more after signing in anew where the token has expired: runs may be followed for days."""
+        answer = self._ask(method, f"/api/v2{path}", **kwargs)
+        if answer.status_code == 401:  # before anything was done
+            self._sign_in()
+            answer = self._ask(method, f"/api/v2{path}", **kwargs)
+        return answer
+
+    def _ask(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **kwargs)
+        except httpx.TransportError as error:
+            raise ServiceUnavailable(
+                f"Airflow at {self.url} does not answer: {error}", "Start it: make up, or set BOOSTLINE_AIRFLOW_URL"
+            ) from error
 
     def _json(self, answer: httpx.Response) -> Any:
         if answer.status_code >= 500:
@@ -236,15 +249,6 @@ class AirflowClient:
         if answer.is_error:
             raise FailError(f"Airflow refused {answer.request.url.path}: {_detail(answer)}")
         return answer.json() if answer.content else None
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except httpx.TransportError as error:
-            raise ServiceUnavailable(
-                f"Airflow at {self.url} does not answer: {error}", "Start it: make up, or set BOOSTLINE_AIRFLOW_URL"
-            ) from error
 
 
 def _patiently(call: Callable[[], Any]) -> Any:

@@ -69,10 +69,14 @@ def follow_days(
     client: AirflowClient, dag_id: str, run_ids: dict[str, str], console: Console
 ) -> dict[str, dict[str, Any]]:
     """The same for runs that were started one by one, by date."""
-    queue = _Queue(client, dag_id, console)
-    return _follow_days(
-        lambda: {day: client.run(dag_id, run_id) for day, run_id in run_ids.items()}, queue, list(run_ids)
-    )
+    runs: dict[str, dict[str, Any]] = {}
+
+    def look() -> dict[str, dict[str, Any]]:
+        going = [day for day in run_ids if day not in runs or runs[day]["state"] not in TERMINAL]
+        runs.update({day: client.run(dag_id, run_ids[day]) for day in going})
+        return runs
+
+    return _follow_days(look, _Queue(client, dag_id, console), list(run_ids))
 
 
 def _follow_days(

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from airflow.sdk import BaseOperator
 
-from boostline.errors import DataMissing
+from boostline.errors import DataMissing, StoreUnavailable
 from boostline.lake import paths
 from boostline.lake.store import Store
 from boostline.orchestration.failures import airflow_errors
@@ -31,7 +31,7 @@ class WaitForRawFiles(BaseOperator):
         self.dataset = dataset
 
     def execute(self, context: Any, event: Any = None, deadline: str | None = None) -> str:
-        """Look, and come back later where nothing is there.
+        """Look, and come back later where nothing is there, or S3 does not answer.
 
         Returns:
             The folder in which the files are.
@@ -47,15 +47,20 @@ class WaitForRawFiles(BaseOperator):
             )
             folder = _folder(run)
             store = Store(settings)
-            if _is_there(store, folder, wait.marker):
-                self.log.info("%s is there", store.uri(folder))
-                return folder
+            away: StoreUnavailable | None = None
+            try:
+                if _is_there(store, folder, wait.marker):
+                    self.log.info("%s is there", store.uri(folder))
+                    return folder
+            except StoreUnavailable as error:  # a failed try would lose the deadline, and the next one wait anew
+                away = error
             if datetime.now(UTC) >= until:
-                raise DataMissing(
+                raise away or DataMissing(
                     f"no {wait.marker or 'raw file'} in {store.uri(folder)} after {wait.timeout_minutes} minutes",
                     f"Land it: boostline land {run.dataset.name} FILE --date {run.day}, then clear this task",
                 )
-        self.log.info("Nothing in %s yet; looking again in %d s, until %s", folder, wait.poll_seconds, until)
+        reason = away.message if away else f"Nothing in {folder} yet"
+        self.log.info("%s; looking again in %d s, until %s", reason, wait.poll_seconds, until)
         self.defer(
             trigger=TimeDeltaTrigger(timedelta(seconds=wait.poll_seconds)),
             method_name="execute",
