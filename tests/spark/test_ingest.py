@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from datetime import date
+from datetime import date, datetime
 
 import pyarrow as pa
 import pytest
@@ -303,6 +303,9 @@ def test_parquet_columns_are_cast_to_the_contract(lab: Lab) -> None:
     lab.land(parquet(**columns), name="rows.parquet")
     other = {"id": [3, 4], "site": [5, 6], "power": [7.5, 8.5], "load": [9, 10]}
     lab.land(parquet(**columns | other), name="other_types.parquet")
+    moment = datetime(2024, 3, 1, 23, 30, 0, 123456)
+    int96 = {"id": [5], "site": ["b"], "power": [9.0], "state": ["on"], "at": pa.array([moment]), "load": ["1"]}
+    lab.land(parquet(True, **int96), name="spark.parquet")
     source = {"tables.readings.source": {"format": "parquet"}, "tables.readings.max_bad_share": 0.6}
     manifest = lab.ingest(dataset_of(source))[READINGS]
     row, *others = lab.rows(manifest).to_pylist()
@@ -310,8 +313,10 @@ def test_parquet_columns_are_cast_to_the_contract(lab: Lab) -> None:
     assert [(item["id"], item["site"], item["power"], item["load"]) for item in others] == [
         (3, "5", 7.5, 9.0),
         (4, "6", 8.5, 10.0),
+        (5, "b", 9.0, 1.0),
     ]
     assert row["at"].isoformat() == "1970-01-01T00:00:00+00:00"
+    assert others[-1]["at"].isoformat() == "2024-03-01T23:30:00.123456+00:00"
     for zone in (None, "UTC"):
         lab.land(parquet(**columns | {"at": pa.array([0, 1], pa.timestamp("ns", zone))}), name="rows.parquet")
         with pytest.raises(DataInvalid, match=r"rows\.parquet: column at is timestamp\[ns.*cannot be read"):
