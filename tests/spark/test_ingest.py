@@ -16,7 +16,7 @@ from boostline.lake.plan import plan_ingest
 from boostline.lake.store import Store
 from boostline.spark import ingest as ingest_module
 from boostline.spark.ingest import classify_rows, run_ingest
-from boostline.spark.raw import inspect_files, read_raw
+from boostline.spark.raw import inspect_files, parse_json, read_raw
 from tests.spark.lab import DAY, GOOD_ROWS, HEADER, SITES, Lab, csv, dataset_of, parquet, truncated_gzip
 
 READINGS = ("readings", DAY)
@@ -293,6 +293,19 @@ def test_a_line_of_several_json_objects_goes_to_quarantine_with_its_first_one(la
     assert told == sorted(
         (why, line[7:].split("}")[0] if why.startswith("more") else "") for line, why in JSON_LINES.items() if why
     )
+
+
+def test_a_message_without_a_value_is_told_as_such(lab: Lab) -> None:
+    values = {
+        None: "no value",
+        "": "no value",
+        " \t": "no value",
+        '{"id": 1}': None,
+        "{}{}": "more than one JSON object in a line",
+    }
+    lines = lab.spark.createDataFrame([(value, "kafka:") for value in values], "value string, _file string")
+    parsed = parse_json(dataset_of().tables["readings"], lines).collect()
+    assert [row["_problem"] for row in parsed] == list(values.values())
 
 
 def test_parquet_columns_are_cast_to_the_contract(lab: Lab) -> None:
