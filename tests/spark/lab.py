@@ -101,9 +101,10 @@ def truncated_gzip() -> bytes:
     return gzip.compress(csv([f"{n},s{chance.random()},{n},on,,{chance.random()}" for n in range(20_000)]))[:-5000]
 
 
-def parquet(**columns: Any) -> bytes:
+def parquet(int96: bool = False, /, **columns: Any) -> bytes:
+    """A Parquet file; `int96`: with timestamps as Spark, Hive and Impala write them by default."""
     body = io.BytesIO()
-    pq.write_table(pa.table(columns), body)
+    pq.write_table(pa.table(columns), body, use_deprecated_int96_timestamps=int96)
     return body.getvalue()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from datetime import date
+from datetime import date, datetime
 
 import pyarrow as pa
 import pytest
@@ -16,7 +16,7 @@ from boostline.lake.plan import plan_ingest
 from boostline.lake.store import Store
 from boostline.spark import ingest as ingest_module
 from boostline.spark.ingest import classify_rows, run_ingest
-from boostline.spark.raw import inspect_files, read_raw
+from boostline.spark.raw import inspect_files, parse_json, read_raw
 from tests.spark.lab import DAY, GOOD_ROWS, HEADER, SITES, Lab, csv, dataset_of, parquet, truncated_gzip
 
 READINGS = ("readings", DAY)
@@ -295,6 +295,19 @@ def test_a_line_of_several_json_objects_goes_to_quarantine_with_its_first_one(la
     )
 
 
+def test_a_message_without_a_value_is_told_as_such(lab: Lab) -> None:
+    values = {
+        None: "no value",
+        "": "no value",
+        " \t": "no value",
+        '{"id": 1}': None,
+        "{}{}": "more than one JSON object in a line",
+    }
+    lines = lab.spark.createDataFrame([(value, "kafka:") for value in values], "value string, _file string")
+    parsed = parse_json(dataset_of().tables["readings"], lines).collect()
+    assert [row["_problem"] for row in parsed] == list(values.values())
+
+
 def test_parquet_columns_are_cast_to_the_contract(lab: Lab) -> None:
     columns = {"id": [1, 2], "site": ["A", None], "power": pa.array([1, -2], pa.int8()), "state": ["on", "on"],
                "at": pa.array([0, None], pa.timestamp("us", "UTC")), "load": ["3.5", "x"],
@@ -303,6 +316,9 @@ def test_parquet_columns_are_cast_to_the_contract(lab: Lab) -> None:
     lab.land(parquet(**columns), name="rows.parquet")
     other = {"id": [3, 4], "site": [5, 6], "power": [7.5, 8.5], "load": [9, 10]}
     lab.land(parquet(**columns | other), name="other_types.parquet")
+    moment = datetime(2024, 3, 1, 23, 30, 0, 123456)
+    int96 = {"id": [5], "site": ["b"], "power": [9.0], "state": ["on"], "at": pa.array([moment]), "load": ["1"]}
+    lab.land(parquet(True, **int96), name="spark.parquet")
     source = {"tables.readings.source": {"format": "parquet"}, "tables.readings.max_bad_share": 0.6}
     manifest = lab.ingest(dataset_of(source))[READINGS]
     row, *others = lab.rows(manifest).to_pylist()
@@ -310,8 +326,10 @@ def test_parquet_columns_are_cast_to_the_contract(lab: Lab) -> None:
     assert [(item["id"], item["site"], item["power"], item["load"]) for item in others] == [
         (3, "5", 7.5, 9.0),
         (4, "6", 8.5, 10.0),
+        (5, "b", 9.0, 1.0),
     ]
     assert row["at"].isoformat() == "1970-01-01T00:00:00+00:00"
+    assert others[-1]["at"].isoformat() == "2024-03-01T23:30:00.123456+00:00"
     for zone in (None, "UTC"):
         lab.land(parquet(**columns | {"at": pa.array([0, 1], pa.timestamp("ns", zone))}), name="rows.parquet")
         with pytest.raises(DataInvalid, match=r"rows\.parquet: column at is timestamp\[ns.*cannot be read"):

@@ -31,6 +31,9 @@ from boostline.lake.manifest import read_ref
 from boostline.lake.plan import plan_ingest
 from boostline.lake.store import Store
 from boostline.local.layout import Stack, spark_env
+from boostline.local.ports import free_ports
+from boostline.local.services import SPARK_MASTER
+from boostline.local.stack import running_stack
 from boostline.spark.failures import explain, unknown
 from tests.spark.lab import DAY, GOOD_ROWS, Lab, csv, dataset_of
 
@@ -93,6 +96,28 @@ def test_a_dead_master_ends_with_75_at_once(files: Lab, env: dict[str, str]) -> 
     error = load_error(files.store, request)
     assert done.returncode == EXIT_RETRY and isinstance(error, SparkLost) and "spark://127.0.0.1:9" in str(error)
     assert time.monotonic() - start < 60
+
+
+IDLES_THEN_WORKS = """
+import time
+from boostline.spark import session
+session.RESOURCE_SECONDS = 2
+with session.spark_session("idles") as spark:
+    time.sleep(6)
+    print("stopped" if spark.sparkContext._jsc.sc().isStopped() else "idles")
+    spark.range(1).collect()
+"""
+
+
+def test_an_application_without_executors_ends_once_a_job_waits_for_them(tmp_path: Path) -> None:
+    with running_stack(tmp_path, free_ports(), services=(SPARK_MASTER,)) as stack:
+        options = f"--master {stack.spark_master} --conf spark.eventLog.enabled=false pyspark-shell"
+        done = subprocess.run(
+            [sys.executable, "-c", IDLES_THEN_WORKS], env={**spark_env(stack), "PYSPARK_SUBMIT_ARGS": options},
+            capture_output=True, text=True, timeout=180, check=False,
+        )  # fmt: skip
+    assert done.stdout.split() == ["idles"], done.stderr[-3000:]
+    assert "SparkLost" in done.stderr and "gave this application no executor for 2 s" in done.stderr
 
 
 def test_an_error_that_nobody_knows_is_told_and_not_tried_again(files: Lab, env: dict[str, str]) -> None:

@@ -1,13 +1,17 @@
-"""What maintenance leaves of quarantine, on a real S3 server."""
+"""What maintenance leaves of quarantine, and of what a run needs, on a real S3 server."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
+import pytest
+
+from boostline.lake import paths
 from boostline.lake.cleanup import remove_old_attempts
 from boostline.lake.manifest import Manifest, Stage, publish, read_current
-from boostline.lake.store import Store
+from boostline.lake.store import Store, StoredObject
 
 
 def put_published(store: Store, stage: Stage, table: str, partition: str, attempt: str) -> None:
@@ -52,3 +56,33 @@ def test_quarantine_goes_where_nothing_else_is_left_of_its_attempt(store: Store)
     # Days later no run can read what was replaced any more, and what ran then was killed.
     remove_old_attempts(store, "meters", last.modified + timedelta(days=15), 14)
     assert quarantined(store) == {"ingest-stands", "stream-0-stands"}
+
+
+def test_what_a_run_replaces_or_writes_again_meanwhile_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    partitions, windows = ("2024-05-09", "2024-05-10"), paths.windows_folder("meters")
+    for partition in partitions:
+        put_published(store, "clean", "readings", partition, f"old-{partition}")
+        own = paths.attempt_manifest("clean", "meters", f"old-{partition}", "readings", partition)
+        store.put(own, b"a run was handed this")
+    for name in ("needed", "needless"):
+        store.put(f"{windows}date=2024-05-10/{name}.json", b"[]")
+    *_, last = store.list(windows)
+    time.sleep(1.1)
+    get_many, list_ = store.get_many, store.list
+
+    def publish_first(keys: Iterable[str]) -> dict[str, tuple[bytes, str]]:
+        if any("/readings/date=" in key for key in keys):
+            put_published(store, "clean", "readings", partitions[0], "newer")
+            store.delete([paths.current_manifest("clean", "meters", "readings", partitions[1])])
+        return get_many(keys)
+
+    def write_again(folder: str) -> Iterator[StoredObject]:
+        yield from list_(folder)
+        if folder == windows:
+            store.put(f"{windows}date=2024-05-10/needed.json", b"[]")
+
+    monkeypatch.setattr(store, "get_many", publish_first)
+    monkeypatch.setattr(store, "list", write_again)
+    removed = remove_old_attempts(store, "meters", last.modified + timedelta(days=14, seconds=1), 14)
+    assert (removed.attempts, removed.size) == ({}, len(b"[]"))
+    assert [item.key for item in list_(windows)] == [f"{windows}date=2024-05-10/needed.json"]

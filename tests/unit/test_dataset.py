@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from boostline.dataset import change_dataset, dataset_files, dataset_path, load_dataset, parse_dataset
 from boostline.dataset.draft import draft_dataset
 from boostline.errors import BoostlineError, DataInvalid, DatasetInvalid
+from boostline.lake.store import Store
+from boostline.spark.raw import inspect_files
 
 SHIPPED = Path("conf/datasets")
 
@@ -304,6 +306,17 @@ def test_init_renames_what_is_reserved_and_leaves_empty_columns_out_of_the_featu
     assert dataset.features.names == (*(f"c_{name}" for name in renamed), "raw")
 
 
+def test_init_names_columns_as_ingest_reads_them(tmp_path: Path, store: Store) -> None:
+    source = tmp_path / "a.csv"
+    lines = ["y, distance , carrier,key"]
+    source.write_text("\n".join(lines + [f"{i * 1.5}, {i // 2}, {'ab'[i % 2]}, k{i}" for i in range(30)]) + "\n")
+    dataset = load_dataset(draft_dataset(source, "y", tmp_path / "datasets", name=None, id_columns=[]))
+    assert dataset.features.names == ("carrier", "distance")
+    store.put("a.csv", source.read_bytes())
+    (found,) = inspect_files(store, dataset.tables["rows"], ["a.csv"])
+    assert found.columns == ("y", "distance", "carrier", "key") == tuple(dataset.raw_columns)
+
+
 def test_init_cuts_names_that_are_too_long(tmp_path: Path) -> None:
     source = tmp_path / "a.csv"
     long = "how satisfied are you, on the whole, with " * 4
@@ -322,13 +335,17 @@ def test_init_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
         draft_dataset(source, "z", tmp_path, name=None, id_columns=[])
     with pytest.raises(DatasetInvalid, match="no column identifies a row"):
         draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
+    digit = tmp_path / "2013-flights.csv"
+    digit.write_text(source.read_text())
+    with pytest.raises(DatasetInvalid, match="'2013_flights' is no dataset name.\n.*--name NAME"):
+        draft_dataset(digit, "y", tmp_path, name=None, id_columns=[])
     source.write_text("x,y\n1,1\n2,1\n")
     with pytest.raises(DataInvalid, match="fewer than two different values"):
         draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
     source.write_text("x,y\n")
     with pytest.raises(DataInvalid, match="no rows"):
         draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
-    source.write_text("x,y,x\n1,1,1\n2,2,2\n")
+    source.write_text("x,y, x\n1,1,1\n2,2,2\n")
     with pytest.raises(DataInvalid, match="has two columns named 'x'"):
         draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
     source.write_bytes("größe,y\n1,1\n2,2\n".encode("latin-1"))

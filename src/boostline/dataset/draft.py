@@ -33,7 +33,11 @@ def draft_dataset(file: Path, label: str, folder: Path, *, name: str | None, id_
     """
     sample = _sample(file)
     name = name or re.sub(r"[^a-z0-9]+", "_", file.stem.lower()).strip("_") or "dataset"
-    path = dataset_path(folder, name)
+    try:
+        path = dataset_path(folder, name)
+    except DatasetInvalid as error:
+        rule = "a small letter, then small letters, digits and _, 63 characters at most"
+        raise DatasetInvalid(error.message, f"Name the dataset: --name NAME, {rule}") from error
     if path.exists():
         raise DatasetInvalid(f"{path} exists already", "Give another --name, or edit that file")
     missing = [column for column in (label, *id_columns) if column not in sample.column_names]
@@ -66,7 +70,7 @@ def _sample(file: Path) -> Any:
     convert = csv.ConvertOptions(null_values=["", "NA"], strings_can_be_null=True)
     try:
         table = csv.read_csv(pa.BufferReader(text), convert_options=convert)
-        names = table.column_names
+        names = [column.strip() for column in table.column_names]  # as ingest reads them
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise DataInvalid(
             f"{file} is no CSV file with a header: {error}", "Save it as comma-separated UTF-8"
@@ -75,7 +79,7 @@ def _sample(file: Path) -> Any:
         raise DataInvalid(f"{file} has two columns named {twice[0]!r}", "Give each column a name of its own")
     if not table.num_rows:
         raise DataInvalid(f"{file} has a header and no rows", "Give a file with data")
-    return table
+    return table.rename_columns(names)
 
 
 def _draft(name: str, sample: Any, label: str, id_columns: list[str]) -> dict[str, Any]:

@@ -56,8 +56,10 @@ class ParquetDataset:
 
         self._store, self._keys = store, keys
         full = [store.uri(key).removeprefix("s3://") for key in keys]
+        # INT96, in which Spark and Hive write timestamps by default, would pass for nanoseconds.
+        kind = ds.ParquetFileFormat(coerce_int96_timestamp_unit="us")
         with self._errors():
-            self._dataset = ds.dataset(full, filesystem=_filesystem(store), format="parquet")
+            self._dataset = ds.dataset(full, filesystem=_filesystem(store), format=kind)
         self.schema: Any = self._dataset.schema
 
     def count_rows(self) -> int:

@@ -52,9 +52,21 @@ def remove_old_attempts(
     # It is written before the good rows, so a stream's attempt that was killed may have left nothing else.
     quarantine = _by_attempt(store.list(folder := paths.quarantine_folder(dataset, "")[:-1]), folder)
     old = [item for name, items in quarantine.items() if name not in stay and _newest(items) < before for item in items]
-    old += [item for item in store.list(paths.windows_folder(dataset)) if item.modified < before]
     store.delete(item.key for item in old)
-    return Removed(removed, size + sum(item.size for item in old))
+    size += sum(item.size for item in old)
+    return Removed(removed, size + _remove_windows(store, paths.windows_folder(dataset), before))
+
+
+def _remove_windows(store: Store, folder: str, before: datetime) -> int:
+    """Remove windows older than that; bytes in all."""
+    size = 0
+    for key in [item.key for item in store.list(folder) if item.modified < before]:
+        # It is named by its content, so a run may have written it again since it was listed.
+        for item in store.list(key):
+            if item.modified < before:
+                store.delete([key])
+                size += item.size
+    return size
 
 
 def _attempts(
@@ -67,9 +79,13 @@ def _attempts(
     published = {
         item.key: item for item in found if item.key.endswith("/current.json") and not item.key.startswith(folder)
     }
-    named = {Manifest.model_validate_json(body).attempt for body, _ in store.get_many(published).values()}
+    read = store.get_many(published)
+    named = {Manifest.model_validate_json(body).attempt for body, _ in read.values()}
+    # What is another one by now, or gone, was replaced after it was listed: just now.
     fresh = {
-        key[len(root) :].removesuffix("/current.json") for key, item in published.items() if item.modified >= before
+        key[len(root) :].removesuffix("/current.json")
+        for key, item in published.items()
+        if item.modified >= before or key not in read or read[key][1] != item.etag
     }
     needless = {
         attempt

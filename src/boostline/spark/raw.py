@@ -216,7 +216,10 @@ def parse_json(table: Table, lines: DataFrame) -> DataFrame:
     corrupt = F.from_json("value", "_corrupt STRING", {"columnNameOfCorruptRecord": "_corrupt"})["_corrupt"]
     several = F.when(corrupt.isNull(), "more than one JSON object in a line").otherwise("not a JSON object")
     row = F.when(single, first).otherwise(F.from_json("value", fields))
-    parsed = parsed.select("_file", row.alias("row"), _line_problem().when(~single, several).alias("_problem"))
+    # Only a message can be blank, or nothing at all: such lines of files are left out already.
+    blank = F.coalesce(F.btrim("value", F.lit(BLANKS)), F.lit("")) == ""
+    problem = _line_problem().when(blank, "no value").when(~single, several)
+    parsed = parsed.select("_file", row.alias("row"), problem.alias("_problem"))
     where = {name: f"row.{quoted(name)}" for name in sources(table)}
     return parsed.select(_raw_struct(table, where), "_file", "_problem")
 

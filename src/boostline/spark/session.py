@@ -12,7 +12,7 @@ from boostline.errors import SparkLost
 from boostline.settings import Settings
 
 RESOURCE_SECONDS = 90
-"""An application that has no executor for so long ends; Spark itself would wait for ever."""
+"""A job that has no executor for so long ends its application; Spark itself would wait for ever."""
 
 # Where and how big comes from spark-submit and SPARK_CONF_DIR. These decide what the rows mean.
 _CORRECTNESS = {
@@ -77,7 +77,7 @@ def spark_session(app_name: str) -> Iterator[Any]:
         app_name: Shown by the master.
 
     Raises:
-        SparkLost: The master does not answer, or gives no executor for `RESOURCE_SECONDS`.
+        SparkLost: The master does not answer, or gives a job no executor for `RESOURCE_SECONDS`.
     """
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
@@ -153,9 +153,10 @@ def _require_master(master: str) -> None:
 def _stop_when_starved(spark: Any, done: threading.Event, starved: threading.Event) -> None:
     if spark_master(spark).startswith("local"):
         return
-    java, waited = spark.sparkContext._jsc.sc(), 0
+    java, jobs, waited = spark.sparkContext._jsc.sc(), spark.sparkContext.statusTracker(), 0
     while not done.wait(1):
-        waited = 0 if _executors(java) > 0 else waited + 1
+        # With dynamic allocation, executors that idle are given back: none is missed before a job waits for one.
+        waited = waited + 1 if jobs.getActiveJobsIds() and not _executors(java) else 0
         if waited >= RESOURCE_SECONDS:
             starved.set()
             spark.stop()
