@@ -26,7 +26,7 @@ def land(store: Store, dataset: Dataset, table: str, files: list[Path], day: dat
         day: The data date; none for a reference table.
 
     Returns:
-        The addresses written.
+        The addresses written, in that order: the completeness marker last, for it lets waiting runs go on.
 
     Raises:
         DatasetInvalid: The dataset has no such table.
@@ -44,9 +44,10 @@ def land(store: Store, dataset: Dataset, table: str, files: list[Path], day: dat
         raise DataMissing(f"no such file: {', '.join(gone)}", "Check the path")
     _check_names(dataset, files)
     folder = paths.raw_folder(dataset.name, table, day.isoformat() if day else paths.REFERENCE)
-    for path in files:
+    ordered = sorted(files, key=lambda path: path.name == dataset.wait.marker)
+    for path in ordered:
         store.upload(folder + path.name, path)
-    return [store.uri(folder + path.name) for path in files]
+    return [store.uri(folder + path.name) for path in ordered]
 
 
 def raw_partitions(store: Store, dataset: str, table: str) -> dict[str, list[StoredObject]]:
