@@ -66,6 +66,7 @@ def test_shipped_files_are_valid(path: Path) -> None:
         ("name", "../houses", "name: String should match pattern"),
         ("tables.../../etc", {"columns": {"a": {"type": "long"}}}, "should match pattern"),
         ("wait", {"marker": "../x"}, "wait.marker: String should match pattern"),
+        ("wait", {"marker": "DONE"}, "wait.marker: String should match pattern '^[_.]"),
         ("split", {"kind": "tim"}, "split: Input tag 'tim'"),
         ("split", {"kind": "time", "valid_days": 1, "test_days": 1}, "must be below window.days (1)"),
         ("split", {"kind": "first_rows", "test_rows": 5}, "give either valid_rows or test_is_valid: true"),
