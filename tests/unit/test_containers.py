@@ -166,6 +166,27 @@ def test_too_little_memory_is_named(all_secrets: dict[str, str], monkeypatch: py
         preflight.preflight()
 
 
+def test_preflight_names_what_the_containers_may_not_read(
+    all_secrets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_others(path: Path, mode: int) -> bool:  # root may read everything, whatever the modes
+        return path.stat().st_mode & mode == mode
+
+    monkeypatch.setattr(os, "access", of_others)
+    monkeypatch.setattr(preflight, "CHECKOUT", tmp_path / "checkout")
+    datasets, code = tmp_path / "checkout/conf/datasets", tmp_path / "checkout/src/a.py"
+    for folder in (datasets, code.parent):
+        folder.mkdir(parents=True)
+    code.write_text("1")
+    datasets.chmod(0o750)
+    code.chmod(0o640)
+    with pytest.raises(EnvironmentUnfit, match=r"may not read conf/datasets of the checkout.*\n.*chmod -R a\+rX src "):
+        preflight.preflight()
+    datasets.chmod(0o755)
+    with pytest.raises(EnvironmentUnfit, match=r"may not read src/a\.py of the checkout"):
+        preflight.preflight()
+
+
 def test_the_code_hash_sees_code_and_not_datasets_or_caches(tmp_path: Path) -> None:
     code = ("src/a.py", "dags/b.py", "docker/entrypoint.sh", "requirements.txt")
     for name in (*code, "conf/datasets/c.yaml", "src/__pycache__/a.pyc", "docker/secrets/spark.env"):
