@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from errno import EACCES
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from boostline.dataset import change_dataset, dataset_files, dataset_path, load_dataset, parse_dataset
 from boostline.dataset.draft import draft_dataset
-from boostline.errors import BoostlineError, DataInvalid, DatasetInvalid
+from boostline.errors import BoostlineError, DataInvalid, DataMissing, DatasetInvalid
 
 SHIPPED = Path("conf/datasets")
 
@@ -334,6 +335,20 @@ def test_init_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
         draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
     source.write_bytes("größe,y\n1,1\n2,2\n".encode("latin-1"))
     with pytest.raises(DataInvalid, match="(?s)no CSV file with a header.*UTF-8"):
+        draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
+
+
+def test_init_says_what_it_may_not_read_or_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, folder = tmp_path / "a.csv", tmp_path / "a.csv/datasets"
+    source.write_text("x,a,y\n1,5,1.5\n2,6,2.5\n")
+    with pytest.raises(DatasetInvalid, match=rf"{folder}/a.yaml: cannot be written: .*\n.*BOOSTLINE_DATASETS"):
+        draft_dataset(source, "y", folder, name=None, id_columns=[])
+
+    def refuse(*_: object) -> None:  # root may read everything, whatever the modes
+        raise PermissionError(EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataMissing, match=rf"{source}: cannot be read: Permission denied\.\nCheck the rights"):
         draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from errno import EACCES
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,24 @@ def test_landing_says_what_is_wrong(store: Store, tmp_path: Path) -> None:
         land(store, dataset(), "sites", [path], DAY)
     with pytest.raises(DataMissing, match=r"no such file: .*b\.csv"):
         land(store, dataset(), "readings", [path, tmp_path / "b.csv"], DAY)
+
+
+def test_a_file_that_cannot_be_read_is_told_before_any_is_landed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, opened = [tmp_path / name for name in ("a.csv", "b.csv")], Path.open
+    for path in files:
+        path.write_text("meter,load\n")
+
+    def refuse(path: Path, mode: str) -> Any:  # root may read everything, whatever the modes
+        if path == files[1]:
+            raise PermissionError(EACCES, "Permission denied")
+        return opened(path, mode)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataMissing, match=rf"{files[1]}: cannot be read: Permission denied\.\nCheck the rights"):
+        land(store, dataset(), "readings", files, DAY)
+    assert list(store.list("")) == []
 
 
 def test_files_of_one_name_are_refused_before_any_is_landed(store: Store, tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ def draft_dataset(file: Path, label: str, folder: Path, *, name: str | None, id_
         id_columns: Default: the first column whose values are all there and all different.
 
     Raises:
-        DatasetInvalid: The file exists already, or nothing can be learnt from the sample.
+        DatasetInvalid: The file exists already or cannot be written, or nothing can be learnt from the sample.
+        DataMissing: The CSV file is not there, or cannot be read.
     """
     sample = _sample(file)
     name = name or re.sub(r"[^a-z0-9]+", "_", file.stem.lower()).strip("_") or "dataset"
@@ -48,8 +49,13 @@ def draft_dataset(file: Path, label: str, folder: Path, *, name: str | None, id_
         "# What the sample cannot tell may be added to a column: min, max, allowed, required.\n"
         f"# Not used as features: {', '.join(unused) or 'none'}\n"
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(head + yaml.safe_dump(data, sort_keys=False, width=110, allow_unicode=True), encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(head + yaml.safe_dump(data, sort_keys=False, width=110, allow_unicode=True), encoding="utf-8")
+    except OSError as error:
+        raise DatasetInvalid(
+            f"{path}: cannot be written: {error.strerror}", "Set BOOSTLINE_DATASETS to a folder that you may write to"
+        ) from error
     return path
 
 
@@ -57,10 +63,13 @@ def _sample(file: Path) -> Any:
     import pyarrow as pa
     from pyarrow import csv
 
-    if not file.is_file():
-        raise DataMissing(f"no such file: {file}", "Check the path")
-    with file.open("rb") as stream:
-        text = stream.read(SAMPLE_BYTES)
+    try:
+        if not file.is_file():
+            raise DataMissing(f"no such file: {file}", "Check the path")
+        with file.open("rb") as stream:
+            text = stream.read(SAMPLE_BYTES)
+    except OSError as error:
+        raise DataMissing(f"{file}: cannot be read: {error.strerror}", "Check the rights to it") from error
     if len(text) == SAMPLE_BYTES:
         text = text[: text.rfind(b"\n") + 1]
     convert = csv.ConvertOptions(null_values=["", "NA"], strings_can_be_null=True)
