@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 from errno import EACCES
 from pathlib import Path
 from typing import Any
@@ -336,6 +337,27 @@ def test_init_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
     source.write_bytes("größe,y\n1,1\n2,2\n".encode("latin-1"))
     with pytest.raises(DataInvalid, match="(?s)no CSV file with a header.*UTF-8"):
         draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"PAR1\x15\x04\x15\x18", "is Parquet, and init reads CSV.\n.*format: parquet"),
+        (gzip.compress(b"x,y\n1,2\n", mtime=0), "is gzip, and init reads plain CSV.\nGive it an unpacked copy"),
+        (b'{"x": 1, "y": 2}\n', "is JSON, and init reads CSV.\n.*format: json"),
+        (b'[\n {"x": 1, "y": 2}\n]\n', "is JSON, and init reads CSV"),
+        (b"\xef\xbb\xbfx;y\n1,5;2\n", 'is separated by semicolons, and init reads commas.\n.* {delimiter: ";"}'),
+        (b"x\ty\n1\t2\n", r'is separated by tabs, .*\n.* source: {delimiter: "\\t"}'),
+        (b"x,y\n1,\xff\xfe\n", "is no CSV file with a header: 'utf-8' codec can't decode byte 0xff in position 6"),
+    ],
+    ids=["parquet", "gzip", "json-lines", "json-array", "semicolons", "tabs", "no-utf-8"],
+)
+def test_init_says_which_other_format_a_file_has(content: bytes, says: str, tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_bytes(content)
+    with pytest.raises(DataInvalid, match=f"^{source} {says}") as told:
+        draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
+    assert str(told.value).replace("\n", "").isprintable()
 
 
 def test_init_says_what_it_may_not_read_or_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

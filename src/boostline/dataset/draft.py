@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ def _sample(file: Path) -> Any:
     if len(text) == SAMPLE_BYTES:
         text = text[: text.rfind(b"\n") + 1]
     convert = csv.ConvertOptions(null_values=["", "NA"], strings_can_be_null=True)
+    _require_commas(file, text)
     try:
+        text.decode()  # says where it is no UTF-8; Arrow shows the bytes
         table = csv.read_csv(pa.BufferReader(text), convert_options=convert)
         names = table.column_names
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
@@ -85,6 +88,29 @@ def _sample(file: Path) -> Any:
     if not table.num_rows:
         raise DataInvalid(f"{file} has a header and no rows", "Give a file with data")
     return table
+
+
+def _require_commas(file: Path, text: bytes) -> None:
+    """Refuse what is known by its first bytes to be something else than comma-separated text."""
+    by_hand = (
+        "Save it as comma-separated UTF-8, or write the dataset file by hand: see docs/dataset-file.md, with source: "
+    )
+    start = text.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.startswith(b"PAR1"):
+        raise DataInvalid(f"{file} is Parquet, and init reads CSV", by_hand + "{format: parquet}")
+    if re.match(rb'(\[\s*)?\{\s*"', start):
+        raise DataInvalid(f"{file} is JSON, and init reads CSV", by_hand + "{format: json}")
+    if start.startswith(b"\x1f\x8b"):
+        raise DataInvalid(
+            f"{file} is gzip, and init reads plain CSV", "Give it an unpacked copy; `land` takes it packed"
+        )
+    header = start.partition(b"\n")[0]
+    for delimiter, name in ((";", "semicolons"), ("\t", "tabs")):
+        if b"," not in header and delimiter.encode() in header:
+            raise DataInvalid(
+                f"{file} is separated by {name}, and init reads commas",
+                f"{by_hand}{{delimiter: {json.dumps(delimiter)}}}",
+            )
 
 
 def _draft(name: str, sample: Any, label: str, id_columns: list[str]) -> dict[str, Any]:
