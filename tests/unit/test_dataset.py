@@ -307,6 +307,17 @@ def test_init_renames_what_is_reserved_and_leaves_empty_columns_out_of_the_featu
     assert dataset.features.names == (*(f"c_{name}" for name in renamed), "raw")
 
 
+def test_init_takes_codes_for_text_and_no_number(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    lines = ["id,zip,size,below,y"]
+    lines += [f"0x{i:X},{1002 + i % 3:05},{i or 'NA'},{i - 9},{i * 1.5}" for i in range(30)]
+    source.write_text("\n".join(lines) + "\n")
+    dataset = load_dataset(draft_dataset(source, "y", tmp_path / "datasets", name=None, id_columns=[]))
+    types = {name: column.type for name, column in dataset.raw_columns.items()}
+    assert types == {"id": "string", "zip": "string", "size": "long", "below": "long", "y": "double"}
+    assert (dataset.id, dataset.features.categorical) == (("id",), ("zip",))
+
+
 def test_init_cuts_names_that_are_too_long(tmp_path: Path) -> None:
     source = tmp_path / "a.csv"
     long = "how satisfied are you, on the whole, with " * 4

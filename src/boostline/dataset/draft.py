@@ -62,6 +62,7 @@ def draft_dataset(file: Path, label: str, folder: Path, *, name: str | None, id_
 
 def _sample(file: Path) -> Any:
     import pyarrow as pa
+    import pyarrow.compute as pc
     from pyarrow import csv
 
     try:
@@ -87,6 +88,13 @@ def _sample(file: Path) -> Any:
         raise DataInvalid(f"{file} has two columns named {twice[0]!r}", "Give each column a name of its own")
     if not table.num_rows:
         raise DataInvalid(f"{file} has a header and no rows", "Give a file with data")
+    # To Arrow 0x1F and 01002 are whole numbers; written like that they are names, and ingest takes no hexadecimal number.
+    convert.column_types = {field.name: pa.string() for field in table.schema if pa.types.is_integer(field.type)}
+    texts = csv.read_csv(pa.BufferReader(text), convert_options=convert)
+    for place, field in enumerate(table.schema):
+        column = texts.column(place)
+        if pa.types.is_integer(field.type) and pc.any(pc.match_substring_regex(column, r"^\s*-?0[0-9xX]")).as_py():
+            table = table.set_column(place, field.name, column)
     return table
 
 
