@@ -58,6 +58,7 @@ docker/minio/mc: GO_MODULE := github.com/minio/mc@v0.0.0-20250313080218-cf909e10
 docker/minio/minio docker/minio/mc:
 	@command -v go >/dev/null || { echo "error: MinIO is built from source, and there is no Go. Install Go 1.24 or newer"; exit 1; }
 	GOBIN="$(CURDIR)/docker/minio" CGO_ENABLED=0 go install $(GO_MODULE)
+	chmod a+rx $@
 
 compose-down: ## Stop the compose stack; its data stays in named volumes
 	@docker compose --profile '*' rm --force --stop --volumes && docker compose --profile '*' down --remove-orphans

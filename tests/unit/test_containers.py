@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 
 import boto3
+import psycopg2
+import psycopg2.errors
 import pytest
 import yaml
 
 from boostline.containers import preflight
-from boostline.containers.init import make_buckets
+from boostline.containers.init import initialise, make_buckets, make_databases
 from boostline.containers.minio import policy
 from boostline.containers.servers import identities, write_mlflow_login, write_s3_identities
 from boostline.errors import EnvironmentUnfit
@@ -166,6 +168,27 @@ def test_too_little_memory_is_named(all_secrets: dict[str, str], monkeypatch: py
         preflight.preflight()
 
 
+def test_preflight_names_what_the_containers_may_not_read(
+    all_secrets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_others(path: Path, mode: int) -> bool:  # root may read everything, whatever the modes
+        return path.stat().st_mode & mode == mode
+
+    monkeypatch.setattr(os, "access", of_others)
+    monkeypatch.setattr(preflight, "CHECKOUT", tmp_path / "checkout")
+    datasets, code = tmp_path / "checkout/conf/datasets", tmp_path / "checkout/src/a.py"
+    for folder in (datasets, code.parent):
+        folder.mkdir(parents=True)
+    code.write_text("1")
+    datasets.chmod(0o750)
+    code.chmod(0o640)
+    with pytest.raises(EnvironmentUnfit, match=r"may not read conf/datasets of the checkout.*\n.*chmod -R a\+rX src "):
+        preflight.preflight()
+    datasets.chmod(0o755)
+    with pytest.raises(EnvironmentUnfit, match=r"may not read src/a\.py of the checkout"):
+        preflight.preflight()
+
+
 def test_the_code_hash_sees_code_and_not_datasets_or_caches(tmp_path: Path) -> None:
     code = ("src/a.py", "dags/b.py", "docker/entrypoint.sh", "requirements.txt")
     for name in (*code, "conf/datasets/c.yaml", "src/__pycache__/a.pyc", "docker/secrets/spark.env"):
@@ -243,6 +266,59 @@ def test_buckets_are_those_of_the_settings(places: None, s3: Stack, monkeypatch:
     monkeypatch.setenv("BOOSTLINE_S3_ENDPOINT", "http://:8333")
     with pytest.raises(EnvironmentUnfit, match=r"Invalid endpoint: http://:8333.*\n.*BOOSTLINE_S3_ENDPOINT"):
         make_buckets()
+
+
+class PostgreSQL:
+    """Connection and cursor of a server on which nothing is made yet; it keeps the statements, and refuses some of them."""
+
+    def __init__(self, refuses: str = "") -> None:
+        self.refuses = refuses
+        self.statements: list[str] = []
+
+    def __call__(self, **_: object) -> PostgreSQL:
+        return self
+
+    cursor = __enter__ = __call__
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    close = __exit__
+
+    def execute(self, statement: object, _: object = None) -> None:
+        text = str(statement)
+        if self.refuses and self.refuses in text:
+            raise psycopg2.errors.InsufficientPrivilege(f"permission denied to do so\nLINE 1: {text}\n")
+        self.statements.append(text)
+
+    def fetchone(self) -> None:
+        return
+
+    def fetchall(self) -> list[tuple[str, ...]]:
+        return []
+
+
+def test_databases_are_made_by_a_member_of_the_role_that_owns_them(all_secrets: dict[str, str]) -> None:
+    """So a managed server wants it of who is no superuser."""
+    server = PostgreSQL()
+    make_databases(server)
+    for owner in ("airflow", "mlflow"):
+        role, member, *made = [text for text in server.statements if f"Identifier('{owner}')" in text]
+        assert "CREATE ROLE" in role and "CREATE DATABASE" in made[0]
+        assert member == f"Composed([SQL('GRANT '), Identifier('{owner}'), SQL(' TO CURRENT_USER')])"
+
+
+@pytest.mark.parametrize("statement", ["CREATE TABLE", "CREATE ROLE", "CREATE DATABASE"])
+def test_a_database_server_that_refuses_is_told_and_no_password_is(
+    statement: str, places: None, all_secrets: dict[str, str], s3: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = dict(zip(("S3_ADMIN_KEY", "S3_ADMIN_SECRET"), (s3.env[name] for name in S3_KEYS), strict=True))
+    for name, value in {"BOOSTLINE_S3_ENDPOINT": s3.s3_endpoint, **keys}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(psycopg2, "connect", PostgreSQL(refuses=statement))
+    with pytest.raises(EnvironmentUnfit, match=r"database postgres: permission denied to do so\.\n.*CREATEDB") as told:
+        initialise(str)
+    assert "LINE 1" not in str(told.value)
 
 
 @pytest.mark.parametrize("endpoint", ["", "http://s3:8333"])

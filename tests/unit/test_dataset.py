@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gzip
+from errno import EACCES
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from boostline.dataset import change_dataset, dataset_files, dataset_path, load_dataset, parse_dataset
 from boostline.dataset.draft import draft_dataset
-from boostline.errors import BoostlineError, DataInvalid, DatasetInvalid
+from boostline.errors import BoostlineError, DataInvalid, DataMissing, DatasetInvalid
 from boostline.lake.store import Store
 from boostline.spark.raw import inspect_files
 
@@ -68,6 +70,7 @@ def test_shipped_files_are_valid(path: Path) -> None:
         ("name", "../houses", "name: String should match pattern"),
         ("tables.../../etc", {"columns": {"a": {"type": "long"}}}, "should match pattern"),
         ("wait", {"marker": "../x"}, "wait.marker: String should match pattern"),
+        ("wait", {"marker": "DONE"}, "wait.marker: String should match pattern '^[_.]"),
         ("split", {"kind": "tim"}, "split: Input tag 'tim'"),
         ("split", {"kind": "time", "valid_days": 1, "test_days": 1}, "must be below window.days (1)"),
         ("split", {"kind": "first_rows", "test_rows": 5}, "give either valid_rows or test_is_valid: true"),
@@ -317,6 +320,17 @@ def test_init_names_columns_as_ingest_reads_them(tmp_path: Path, store: Store) -
     assert found.columns == ("y", "distance", "carrier", "key") == tuple(dataset.raw_columns)
 
 
+def test_init_takes_codes_for_text_and_no_number(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    lines = ["id,zip,size,below,y"]
+    lines += [f"0x{i:X},{1002 + i % 3:05},{i or 'NA'},{i - 9},{i * 1.5}" for i in range(30)]
+    source.write_text("\n".join(lines) + "\n")
+    dataset = load_dataset(draft_dataset(source, "y", tmp_path / "datasets", name=None, id_columns=[]))
+    types = {name: column.type for name, column in dataset.raw_columns.items()}
+    assert types == {"id": "string", "zip": "string", "size": "long", "below": "long", "y": "double"}
+    assert (dataset.id, dataset.features.categorical) == (("id",), ("zip",))
+
+
 def test_init_cuts_names_that_are_too_long(tmp_path: Path) -> None:
     source = tmp_path / "a.csv"
     long = "how satisfied are you, on the whole, with " * 4
@@ -350,6 +364,41 @@ def test_init_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
         draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
     source.write_bytes("größe,y\n1,1\n2,2\n".encode("latin-1"))
     with pytest.raises(DataInvalid, match="(?s)no CSV file with a header.*UTF-8"):
+        draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"PAR1\x15\x04\x15\x18", "is Parquet, and init reads CSV.\n.*format: parquet"),
+        (gzip.compress(b"x,y\n1,2\n", mtime=0), "is gzip, and init reads plain CSV.\nGive it an unpacked copy"),
+        (b'{"x": 1, "y": 2}\n', "is JSON, and init reads CSV.\n.*format: json"),
+        (b'[\n {"x": 1, "y": 2}\n]\n', "is JSON, and init reads CSV"),
+        (b"\xef\xbb\xbfx;y\n1,5;2\n", 'is separated by semicolons, and init reads commas.\n.* {delimiter: ";"}'),
+        (b"x\ty\n1\t2\n", r'is separated by tabs, .*\n.* source: {delimiter: "\\t"}'),
+        (b"x,y\n1,\xff\xfe\n", "is no CSV file with a header: 'utf-8' codec can't decode byte 0xff in position 6"),
+    ],
+    ids=["parquet", "gzip", "json-lines", "json-array", "semicolons", "tabs", "no-utf-8"],
+)
+def test_init_says_which_other_format_a_file_has(content: bytes, says: str, tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_bytes(content)
+    with pytest.raises(DataInvalid, match=f"^{source} {says}") as told:
+        draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
+    assert str(told.value).replace("\n", "").isprintable()
+
+
+def test_init_says_what_it_may_not_read_or_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, folder = tmp_path / "a.csv", tmp_path / "a.csv/datasets"
+    source.write_text("x,a,y\n1,5,1.5\n2,6,2.5\n")
+    with pytest.raises(DatasetInvalid, match=rf"{folder}/a.yaml: cannot be written: .*\n.*BOOSTLINE_DATASETS"):
+        draft_dataset(source, "y", folder, name=None, id_columns=[])
+
+    def refuse(*_: object) -> None:  # root may read everything, whatever the modes
+        raise PermissionError(EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataMissing, match=rf"{source}: cannot be read: Permission denied\.\nCheck the rights"):
         draft_dataset(source, "y", tmp_path, name=None, id_columns=[])
 
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import pytest
+from rich.console import Console
+
+from boostline.errors import FailError
+from boostline.local import demo
 from boostline.local.demo import make_files
+from boostline.local.layout import Stack
 
 
 def test_the_flights_of_2013_become_one_file_a_day(tmp_path: Path) -> None:
@@ -19,3 +26,15 @@ def test_the_flights_of_2013_become_one_file_a_day(tmp_path: Path) -> None:
     changed = days[0].stat().st_mtime_ns
     make_files(folder)
     assert days[0].stat().st_mtime_ns == changed
+
+
+def test_the_demo_lands_with_the_stacks_keys_whatever_a_person_set(s3: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in s3.env:
+        monkeypatch.setenv(name, "own")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "own")
+    monkeypatch.setenv("AWS_PROFILE", "own")
+    monkeypatch.setattr(demo, "DAYS", 1)
+    said = io.StringIO()
+    with pytest.raises(FailError, match="The run of nyc_flights for 2013-03-31 failed"):  # there is no Airflow
+        demo.run_demo(s3, Console(file=said))
+    assert "Landed 1 days of flights" in said.getvalue()

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+import boto3
 import pytest
 
 from boostline.errors import EnvironmentUnfit
 from boostline.local.layout import (
+    OTHER_KEYS,
     Stack,
     airflow_env,
     keep_off_proxy,
@@ -159,15 +161,18 @@ def test_a_client_in_another_terminal_finds_the_stack(stack: Stack, monkeypatch:
 def test_what_a_person_set_wins_and_keys_stay_with_their_endpoint(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in stack.env:
+    for name in (*stack.env, *OTHER_KEYS):
         monkeypatch.setenv(name, f"own {name}")
     write_stack_env(stack)
     load_stack_env(stack.home)
     assert os.environ["BOOSTLINE_MLFLOW_URI"] == "own BOOSTLINE_MLFLOW_URI"
     assert os.environ["AWS_ACCESS_KEY_ID"] == "own AWS_ACCESS_KEY_ID"
+    assert os.environ["AWS_SESSION_TOKEN"] == "own AWS_SESSION_TOKEN"
     monkeypatch.delenv("BOOSTLINE_S3_ENDPOINT")
     load_stack_env(stack.home)
     assert os.environ["AWS_ACCESS_KEY_ID"] == read_secrets(stack)["AWS_ACCESS_KEY_ID"]
+    assert not os.environ.keys() & set(OTHER_KEYS)
+    assert boto3.session.Session().get_credentials().token is None
 
 
 def test_no_stack_leaves_the_environment_alone(tmp_path: Path) -> None:

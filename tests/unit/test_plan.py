@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from errno import EACCES
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from boostline.dataset import Dataset, parse_dataset
-from boostline.errors import DataInvalid, DataMissing, DatasetInvalid, NothingToDo, Outdated, Superseded
+from boostline.errors import (
+    DataInvalid,
+    DataMissing,
+    DatasetInvalid,
+    NothingToDo,
+    Outdated,
+    StoreUnavailable,
+    Superseded,
+)
 from boostline.lake.cleanup import remove_old_attempts
 from boostline.lake.manifest import Manifest, publish, read_current
 from boostline.lake.plan import (
@@ -209,6 +218,24 @@ def test_landing_says_what_is_wrong(store: Store, tmp_path: Path) -> None:
         land(store, dataset(), "readings", [path, tmp_path / "b.csv"], DAY)
 
 
+def test_a_file_that_cannot_be_read_is_told_before_any_is_landed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, opened = [tmp_path / name for name in ("a.csv", "b.csv")], Path.open
+    for path in files:
+        path.write_text("meter,load\n")
+
+    def refuse(path: Path, mode: str) -> Any:  # root may read everything, whatever the modes
+        if path == files[1]:
+            raise PermissionError(EACCES, "Permission denied")
+        return opened(path, mode)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataMissing, match=rf"{files[1]}: cannot be read: Permission denied\.\nCheck the rights"):
+        land(store, dataset(), "readings", files, DAY)
+    assert list(store.list("")) == []
+
+
 def test_files_of_one_name_are_refused_before_any_is_landed(store: Store, tmp_path: Path) -> None:
     files = [tmp_path / name / "part.csv" for name in ("a", "b")]
     for path in files:
@@ -230,6 +257,33 @@ def test_files_that_ingest_leaves_out_are_refused_but_the_marker_is_not(
         land(store, dataset(), "readings", files, DAY)
     assert list(store.list("")) == []
     assert len(land(store, dataset(wait={"marker": name}), "readings", files, DAY)) == 2
+
+
+def test_the_marker_is_landed_when_all_else_is(store: Store, tmp_path: Path) -> None:
+    class Recording(Store):
+        """The lake, with the names uploaded in their order; `fails` is the one that S3 refuses."""
+
+        def __init__(self, fails: str = "") -> None:
+            vars(self).update(vars(store))
+            self.names: list[str] = []
+            self.fails = fails
+
+        def upload(self, key: str, path: Path) -> None:
+            if path.name == self.fails:
+                raise StoreUnavailable("S3 does not answer")
+            super().upload(key, path)
+            self.names.append(path.name)
+
+    files = [tmp_path / name for name in ("_SUCCESS", "part-0.csv", "part-1.csv")]  # as a shell sorts them
+    for path in files:
+        path.write_text("meter,load\n")
+    marked, ended = dataset(wait={"marker": "_SUCCESS"}), Recording(fails="part-1.csv")
+    with pytest.raises(StoreUnavailable):
+        land(ended, marked, "readings", files, DAY)
+    assert ended.names == ["part-0.csv"]
+    whole = Recording()
+    said = land(whole, marked, "readings", files, DAY)
+    assert whole.names == [uri.rsplit("/", 1)[1] for uri in said] == ["part-0.csv", "part-1.csv", "_SUCCESS"]
 
 
 def test_maintenance_removes_only_what_nothing_needs(store: Store, landed: Any) -> None:

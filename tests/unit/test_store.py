@@ -68,6 +68,12 @@ def test_an_endpoint_without_its_scheme_is_told(store: Store) -> None:
         Store(store.settings.model_copy(update={"s3_endpoint": "localhost:8333"}))
 
 
+def test_a_profile_that_is_none_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(EnvironmentUnfit, match=r"profile \(nobody\) could not be found.*\n.*AWS_PROFILE"):
+        Store(store.settings)
+
+
 def test_landing_into_a_store_with_faults_is_told_like_any_write(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,8 @@ def make_databases(database: Any) -> None:
             statement = sql.SQL(verb + " ROLE {} LOGIN PASSWORD {}")
             password = os.environ[f"{user.upper()}_DB_SECRET"]
             cursor.execute(statement.format(sql.Identifier(user), sql.Literal(password)))
+            # Who is no superuser, as on a managed server, may give a database only to a role that it is a member of.
+            cursor.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(user)))
         for name, owner in DATABASES.items():
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
             if not cursor.fetchone():
@@ -195,6 +197,12 @@ def _superuser(name: str = "postgres") -> Iterator[Any]:
     database.autocommit = True
     try:
         yield database
+    except psycopg2.Error as error:
+        # Only the first line: those behind it may quote a statement, and that a password.
+        raise EnvironmentUnfit(
+            f"PostgreSQL at {address.hostname}, database {name}: {str(error).partition(chr(10))[0]}",
+            "Its user postgres has to be a superuser, or to have CREATEDB and CREATEROLE and own the database postgres",
+        ) from error
     finally:
         database.close()
 

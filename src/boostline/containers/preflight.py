@@ -59,6 +59,11 @@ def preflight() -> None:
     """
     if missing := [name for name in SECRETS if not os.environ.get(name)]:
         raise EnvironmentUnfit(f"no value for {', '.join(missing)} in docker/secrets", "Run: make secrets")
+    if closed := _closed(CHECKOUT):
+        raise EnvironmentUnfit(
+            f"the containers' user may not read {', '.join(closed[:3])}{' …' if len(closed) > 3 else ''} of the checkout",
+            f"Let all read it: chmod -R a+rX {' '.join(CODE)} docker/prometheus.yml",
+        )
     if CHECKOUT.is_dir() and (ROOT / "code.sha256").read_text().strip() != code_hash(CHECKOUT):
         raise EnvironmentUnfit("the image was built from other code than this checkout's", "Run: docker compose build")
     memory = psutil.virtual_memory().total / 2**30
@@ -76,6 +81,16 @@ def code_hash(root: Path) -> str:
     for path in sorted(path for path in paths if _is_code(path, root)):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def _closed(root: Path) -> list[str]:
+    """Folders that this user may not look into, and would find empty; if there are none, code that it may not read."""
+    paths = sorted(path for part in CODE for path in (root / part, *(root / part).rglob("*")))
+    # Path.is_dir() raises where a folder may be listed and not entered.
+    folders = [path for path in paths if os.path.isdir(path) and path.name != "__pycache__"]  # noqa: PTH112
+    closed = [path for path in folders if not os.access(path, os.R_OK | os.X_OK)]
+    closed = closed or [path for path in paths if _is_code(path, root) and not os.access(path, os.R_OK)]
+    return [str(path.relative_to(root)) for path in closed]
 
 
 def _is_code(path: Path, root: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ def draft_dataset(file: Path, label: str, folder: Path, *, name: str | None, id_
         id_columns: Default: the first column whose values are all there and all different.
 
     Raises:
-        DatasetInvalid: The file exists already, or nothing can be learnt from the sample.
+        DatasetInvalid: The file exists already or cannot be written, or nothing can be learnt from the sample.
+        DataMissing: The CSV file is not there, or cannot be read.
     """
     sample = _sample(file)
     name = name or re.sub(r"[^a-z0-9]+", "_", file.stem.lower()).strip("_") or "dataset"
@@ -52,23 +54,34 @@ def draft_dataset(file: Path, label: str, folder: Path, *, name: str | None, id_
         "# What the sample cannot tell may be added to a column: min, max, allowed, required.\n"
         f"# Not used as features: {', '.join(unused) or 'none'}\n"
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(head + yaml.safe_dump(data, sort_keys=False, width=110, allow_unicode=True), encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(head + yaml.safe_dump(data, sort_keys=False, width=110, allow_unicode=True), encoding="utf-8")
+    except OSError as error:
+        raise DatasetInvalid(
+            f"{path}: cannot be written: {error.strerror}", "Set BOOSTLINE_DATASETS to a folder that you may write to"
+        ) from error
     return path
 
 
 def _sample(file: Path) -> Any:
     import pyarrow as pa
+    import pyarrow.compute as pc
     from pyarrow import csv
 
-    if not file.is_file():
-        raise DataMissing(f"no such file: {file}", "Check the path")
-    with file.open("rb") as stream:
-        text = stream.read(SAMPLE_BYTES)
+    try:
+        if not file.is_file():
+            raise DataMissing(f"no such file: {file}", "Check the path")
+        with file.open("rb") as stream:
+            text = stream.read(SAMPLE_BYTES)
+    except OSError as error:
+        raise DataMissing(f"{file}: cannot be read: {error.strerror}", "Check the rights to it") from error
     if len(text) == SAMPLE_BYTES:
         text = text[: text.rfind(b"\n") + 1]
     convert = csv.ConvertOptions(null_values=["", "NA"], strings_can_be_null=True)
+    _require_commas(file, text)
     try:
+        text.decode()  # says where it is no UTF-8; Arrow shows the bytes
         table = csv.read_csv(pa.BufferReader(text), convert_options=convert)
         names = [column.strip() for column in table.column_names]  # as ingest reads them
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
@@ -79,7 +92,37 @@ def _sample(file: Path) -> Any:
         raise DataInvalid(f"{file} has two columns named {twice[0]!r}", "Give each column a name of its own")
     if not table.num_rows:
         raise DataInvalid(f"{file} has a header and no rows", "Give a file with data")
+    # To Arrow 0x1F and 01002 are whole numbers; written like that they are names, and ingest takes no hexadecimal number.
+    convert.column_types = {field.name: pa.string() for field in table.schema if pa.types.is_integer(field.type)}
+    texts = csv.read_csv(pa.BufferReader(text), convert_options=convert)
+    for place, field in enumerate(table.schema):
+        column = texts.column(place)
+        if pa.types.is_integer(field.type) and pc.any(pc.match_substring_regex(column, r"^\s*-?0[0-9xX]")).as_py():
+            table = table.set_column(place, field.name, column)
     return table.rename_columns(names)
+
+
+def _require_commas(file: Path, text: bytes) -> None:
+    """Refuse what is known by its first bytes to be something else than comma-separated text."""
+    by_hand = (
+        "Save it as comma-separated UTF-8, or write the dataset file by hand: see docs/dataset-file.md, with source: "
+    )
+    start = text.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.startswith(b"PAR1"):
+        raise DataInvalid(f"{file} is Parquet, and init reads CSV", by_hand + "{format: parquet}")
+    if re.match(rb'(\[\s*)?\{\s*"', start):
+        raise DataInvalid(f"{file} is JSON, and init reads CSV", by_hand + "{format: json}")
+    if start.startswith(b"\x1f\x8b"):
+        raise DataInvalid(
+            f"{file} is gzip, and init reads plain CSV", "Give it an unpacked copy; `land` takes it packed"
+        )
+    header = start.partition(b"\n")[0]
+    for delimiter, name in ((";", "semicolons"), ("\t", "tabs")):
+        if b"," not in header and delimiter.encode() in header:
+            raise DataInvalid(
+                f"{file} is separated by {name}, and init reads commas",
+                f"{by_hand}{{delimiter: {json.dumps(delimiter)}}}",
+            )
 
 
 def _draft(name: str, sample: Any, label: str, id_columns: list[str]) -> dict[str, Any]:

@@ -195,8 +195,10 @@ class Wait(Section):
 
     timeout_minutes: int = Field(360, ge=1, le=7 * 24 * 60, description="After so long the run fails")
     poll_seconds: int = Field(60, ge=1, le=24 * 60 * 60, description="Between two looks")
-    marker: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]*[A-Za-z0-9_-]$")] | None = Field(
-        None, description="File name that says the date is complete, such as _SUCCESS"
+    marker: Annotated[str, StringConstraints(pattern=r"^[_.][A-Za-z0-9_.-]*[A-Za-z0-9_-]$")] | None = Field(
+        None,
+        description="File name that says the date is complete, such as _SUCCESS. It begins with `_` or a dot: any other file "
+        "is read as data",
     )
 
 

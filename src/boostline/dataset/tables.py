@@ -90,7 +90,7 @@ class Table(Section):
         require_known(self.key, self.columns, "key")
         if taken := reserved(self.columns):
             raise ValueError(f"column names {taken} are reserved; rename with `source`")
-        raw = [column.source or name for name, column in self.columns.items()]
+        raw = [name if column.source is None else column.source for name, column in self.columns.items()]
         if doubled := repeated(raw):
             raise ValueError(f"raw columns {doubled} are read by more than one column; keep one of each")
         return self

@@ -26,11 +26,11 @@ def land(store: Store, dataset: Dataset, table: str, files: list[Path], day: dat
         day: The data date; none for a reference table.
 
     Returns:
-        The addresses written.
+        The addresses written, in that order: the completeness marker last, for it lets waiting runs go on.
 
     Raises:
         DatasetInvalid: The dataset has no such table.
-        DataMissing: A file is not there, or the date does not suit the table.
+        DataMissing: A file is not there or cannot be read, or the date does not suit the table.
         DataInvalid: Two files of one name, or a name that ingest leaves out.
     """
     if table not in dataset.tables:
@@ -40,13 +40,13 @@ def land(store: Store, dataset: Dataset, table: str, files: list[Path], day: dat
         raise DataMissing(f"table {table} is daily and no date was given", "Add --date YYYY-MM-DD")
     if not daily and day is not None:
         raise DataMissing(f"table {table} holds reference rows without a date", "Leave --date out")
-    if gone := [str(path) for path in files if not path.is_file()]:
-        raise DataMissing(f"no such file: {', '.join(gone)}", "Check the path")
+    _check_readable(files)
     _check_names(dataset, files)
     folder = paths.raw_folder(dataset.name, table, day.isoformat() if day else paths.REFERENCE)
-    for path in files:
+    ordered = sorted(files, key=lambda path: path.name == dataset.wait.marker)
+    for path in ordered:
         store.upload(folder + path.name, path)
-    return [store.uri(folder + path.name) for path in files]
+    return [store.uri(folder + path.name) for path in ordered]
 
 
 def raw_partitions(store: Store, dataset: str, table: str) -> dict[str, list[StoredObject]]:
@@ -58,6 +58,16 @@ def raw_partitions(store: Store, dataset: str, table: str) -> dict[str, list[Sto
         if match and not paths.is_hidden(item.key):
             found[match[1] or match[2]].append(item)
     return dict(found)
+
+
+def _check_readable(files: list[Path]) -> None:
+    for path in files:
+        try:
+            if not path.is_file():
+                raise DataMissing(f"no such file: {path}", "Check the path")
+            path.open("rb").close()
+        except OSError as error:
+            raise DataMissing(f"{path}: cannot be read: {error.strerror}", "Check the rights to it") from error
 
 
 def _check_names(dataset: Dataset, files: list[Path]) -> None:

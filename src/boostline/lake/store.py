@@ -211,6 +211,7 @@ class Store:
 def _client(settings: Settings) -> S3Client:
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
 
     config = Config(
         retries={"mode": "standard", "max_attempts": 4},
@@ -227,6 +228,11 @@ def _client(settings: Settings) -> S3Client:
     except ValueError as error:
         raise EnvironmentUnfit(
             f"BOOSTLINE_S3_ENDPOINT: {error}", "Write it with its scheme, such as http://127.0.0.1:8333"
+        ) from error
+    except BotoCoreError as error:  # of the profile, the region or the files of keys
+        raise EnvironmentUnfit(
+            f"no S3 client can be made of this environment: {error}",
+            "Check BOOSTLINE_S3_REGION, and AWS_PROFILE with the files in ~/.aws, or unset it",
         ) from error
 
 

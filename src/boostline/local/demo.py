@@ -20,7 +20,7 @@ from boostline.dataset import dataset_path, load_dataset
 from boostline.errors import EnvironmentUnfit, FailError
 from boostline.lake.raw import land
 from boostline.lake.store import Store
-from boostline.local.layout import Stack
+from boostline.local.layout import Stack, forget_other_keys
 from boostline.reporting.terminal import run_summary
 from boostline.settings import Settings
 
@@ -39,6 +39,7 @@ def run_demo(stack: Stack, console: Console) -> Path:
         FailError: The run failed, or ended without a trained and gated model.
     """
     os.environ.update(stack.env)
+    forget_other_keys()
     with console.status(f"Landing {DAYS} days of flights in S3"):
         land_demo(make_files(stack.home / "demo"))
     console.print(

@@ -21,6 +21,8 @@ BUCKET = "lake"
 USER = "admin"
 HISTORY_SERVER = "org.apache.spark.deploy.history.HistoryServer"
 S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+# What boto3, PyArrow or S3A would take beside those keys, and then sign by another account's token or miss its profile.
+OTHER_KEYS = ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_PROFILE")
 # What a person's shell may carry for other installations, and must not reach these processes.
 FOREIGN = ("AIRFLOW", "AWS_", "JAVA_TOOL_OPTIONS", "MLFLOW_", "PYSPARK_", "PYTHONDONTWRITEBYTECODE", "SPARK_")
 
@@ -194,7 +196,8 @@ def write_stack_env(stack: Stack) -> None:
 def load_stack_env(home: Path) -> None:
     """Put the environment of the stack of this HOME into `os.environ`, where not set already.
 
-    S3 keys belong to their endpoint: the stack's replace the person's own, unless the person also set the endpoint.
+    S3 keys belong to their endpoint: the stack's replace the person's own, a token and a profile among them, unless the
+    person also set the endpoint.
     """
     path = home / "stack.env"
     if not path.exists():
@@ -205,6 +208,14 @@ def load_stack_env(home: Path) -> None:
             os.environ[key] = value
         elif key not in S3_KEYS:
             os.environ.setdefault(key, value)
+    if not own_endpoint:
+        forget_other_keys()
+
+
+def forget_other_keys() -> None:
+    """Leave none of `OTHER_KEYS` in this process's environment, where the stack's own S3 is used."""
+    for name in OTHER_KEYS:
+        os.environ.pop(name, None)
 
 
 def _env_text(values: dict[str, str]) -> str:

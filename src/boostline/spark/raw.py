@@ -58,7 +58,7 @@ def ignored_columns(table: Table, files: list[RawFile]) -> list[str]:
 
 def sources(table: Table) -> dict[str, str]:
     """Contract columns by their name in the file."""
-    return {column.source or name: name for name, column in table.columns.items()}
+    return {name if column.source is None else column.source: name for name, column in table.columns.items()}
 
 
 def read_raw(spark: SparkSession, store: Store, table: Table, files: list[RawFile]) -> DataFrame:
