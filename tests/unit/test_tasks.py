@@ -18,6 +18,7 @@ from tests.pipeline_lab import WEAK
 from boostline.lake.plan import WindowRefs, save_window
 from boostline.registry.approval import record_question
 from boostline.registry.overview import overview
+from boostline.registry.versions import champion_of
 from boostline.tracking import tracking
 
 DAY = "2020-03-31"
@@ -136,6 +137,33 @@ def test_gate_is_asked_again_where_another_version_became_champion_meanwhile(tas
     assert "equals the champion's" in outcome["verdict"]["reasons"][-1]
     assert (outcome["promoted"], client.get_model_version_by_alias(task.dataset, "champion").version) == (True, "1")
     assert task("gate") == outcome["verdict"]
+
+
+@pytest.mark.parametrize("newer", ["data", "settings"])
+def test_old_run_replaces_no_newer_model_of_its_date(task, store, settings, newer):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    task.change(**{"gate.beat_champion": -1.0})
+    task("train")
+    task("gate")
+    old = {name: task.handed[name] for name in ("featurize", "train", "gate")}
+    # A corrected file lands, or the dataset file is changed, and another run of the date follows.
+    dataset = task.change(**{"gate.beat_champion": -1.0, "model.rounds": 5 if newer == "data" else 8})
+    if newer == "data":
+        task.handed["featurize"] = {
+            "refs": [toy_features(store, dataset, DAY, rows=400, seed=5).model_dump()],
+            "seconds": 1.0,
+        }
+    task("train")
+    done = task("gate"), task("promote"), task("report")
+    assert done[1]["promoted"] and champion_of(settings, dataset.name).version == "2"
+    assert (task("gate"), task("promote"), task("report") | {"ran": True}) == done
+
+    task.handed.update(old)
+    for name in ("gate", "promote"):
+        with pytest.raises(AirflowFailException, match="Outdated: .* is a newer run's model"):
+            task(name)
+    assert champion_of(settings, dataset.name).version == "2"
 
 
 @pytest.mark.parametrize("option", ["Approve", "Reject"])
