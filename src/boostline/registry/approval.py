@@ -16,6 +16,7 @@ from boostline.errors import FailError
 from boostline.lake.manifest import Ref
 from boostline.lake.store import Store
 from boostline.registry.compare import judge
+from boostline.registry.moves import is_settled
 from boostline.registry.promotion import promote_candidate
 from boostline.registry.versions import (
     ASKED,
@@ -26,7 +27,6 @@ from boostline.registry.versions import (
     date_of,
     find_version,
     order_of,
-    promoted_before,
     verdict_of,
     version_number,
 )
@@ -170,7 +170,7 @@ def _outcome(
         return LAPSED, f"{name} lapsed, since {newer}; it was {told}", False
     if not answer.yes:
         return "timed out", f"{name} was {told}", False
-    if not promoted_before(candidate):
+    if not is_settled(candidate, champion):
         verdict = judge(store, settings, dataset, day, model=model, baseline=baseline, features=features)
         if not verdict["passed"]:
             reasons = "; ".join(verdict["reasons"])
