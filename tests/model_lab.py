@@ -95,7 +95,7 @@ def put_features(
         store.put(f"{folder}rows/split={split}/part-0.parquet", parquet(table))
     store.put(f"{folder}test_raw/part-0.parquet", parquet(clean["test"]))
     store.put(f"{folder}transform.json", transform.dumps())
-    inputs = {"clean": day}
+    inputs = {"clean": f"{day}-{attempt}"}
     manifest = Manifest(
         stage="features",
         dataset=dataset.name,
@@ -106,14 +106,35 @@ def put_features(
         files=attempt_files(store, folder),
         rows={split: rows.num_rows for split, rows in clean.items()},
         columns={},
-        row_hash=f"rows-{day}",
+        row_hash=f"rows-{day}-{attempt}",
         details={"test_is_valid": "valid" not in raw, "classes": list(classes), "null_shares": nulls},
     )
-    return publish(store, manifest, None)
+    found = read_current(store, "features", dataset.name, None, day)
+    return publish(store, manifest, found and found[1])
+
+
+def put_clean(store: Store, dataset: Dataset, day: str) -> Ref:
+    """Publish a clean day with something in quarantine."""
+    manifest = Manifest(
+        stage="clean",
+        dataset=dataset.name,
+        table=dataset.daily_table,
+        partition=day,
+        attempt=f"c-{day}",
+        fingerprint=f"clean-{day}",
+        inputs={},
+        files=[],
+        rows={"rows": 2100, "quarantined": 7, "duplicates": 3},
+        columns={},
+        row_hash="",
+        details={"reasons": {"size is below 0": 5, "floors is not an integer": 2}},
+    )
+    found = read_current(store, "clean", dataset.name, dataset.daily_table, day)
+    return publish(store, manifest, found and found[1])
 
 
 def put_baseline(store: Store, dataset: Dataset, day: str, metrics: dict[str, float], attempt: str = "b1") -> Ref:
-    """Publish a baseline with these metrics on test."""
+    """Publish a baseline with these metrics on every split."""
     manifest = Manifest(
         stage="baseline",
         dataset=dataset.name,
@@ -125,7 +146,7 @@ def put_baseline(store: Store, dataset: Dataset, day: str, metrics: dict[str, fl
         rows={},
         columns={},
         row_hash=f"baseline-{day}",
-        details={"kind": dataset.baseline.kind, "metrics": {"test": metrics}},
+        details={"kind": dataset.baseline.kind, "metrics": dict.fromkeys(("train", "valid", "test"), metrics)},
     )
     found = read_current(store, "baseline", dataset.name, None, day)
     return publish(store, manifest, found and found[1])

@@ -17,7 +17,7 @@ from boostline.metrics import evaluate
 from boostline.registry.compare import judge
 from boostline.registry.promotion import promote_candidate
 from boostline.reporting.report import RunFacts, report_keys, write_report
-from tests.model_lab import TOY_CLASSES, parquet, put_features, toy_rows, train_toy
+from tests.model_lab import TOY_CLASSES, parquet, put_clean, put_features, toy_rows, train_toy
 
 SPLITS = {"train": 1200, "valid": 300, "test": 600}
 
@@ -68,7 +68,7 @@ class Lab:
             run_id="manual__1",
             changes={} if publish else {"rounds": 5},
             publish=publish,
-            window=WindowRefs(date=day, refs=[self.put_clean(day)], missing=[]),
+            window=WindowRefs(date=day, refs=[put_clean(self.store, self.dataset, day)], missing=[]),
             features=features,
             baseline=rival,
             model=model,
@@ -95,25 +95,6 @@ class Lab:
             json.loads(self.store.get(result.replace("run.json", "evaluation.json"))[0]),
             self.store.get(page)[0].decode(),
         )
-
-    def put_clean(self, day):
-        """A published clean day with something in quarantine."""
-        manifest = Manifest(
-            stage="clean",
-            dataset=self.dataset.name,
-            table=self.dataset.daily_table,
-            partition=day,
-            attempt=f"c-{day}",
-            fingerprint=f"clean-{day}",
-            inputs={},
-            files=[],
-            rows={"rows": 2100, "quarantined": 7, "duplicates": 3},
-            columns={},
-            row_hash="",
-            details={"reasons": {"size is below 0": 5, "floors is not an integer": 2}},
-        )
-        found = read_current(self.store, "clean", self.dataset.name, self.dataset.daily_table, day)
-        return publish(self.store, manifest, found and found[1])
 
     def put_baseline(self, day, test, attempt, with_rows):
         """A published baseline that is a little better than chance, with its predictions as the Spark stage writes them."""

@@ -162,6 +162,22 @@ def test_of_one_date_the_later_version_is_the_newer_one(pipeline):
     assert pipeline.champion() == "2"
 
 
+def test_what_comes_back_after_another_of_its_date_was_approved_is_brought_back_by_hand_alone(pipeline):
+    first, _ = pipeline.wait("2020-03-31")
+    pipeline.answer(first)
+    second, _ = pipeline.wait(
+        "2020-03-31", dataset=waiting_dataset(pipeline.dataset.name, **{"model.rounds": 30}), attempt="b"
+    )
+    pipeline.answer(second)
+    assert pipeline.judge("2020-03-31", first["features"], first["model"])["champion"]["version"] == "2"
+    assert pipeline.promote(first["model"]) == {
+        "promoted": False,
+        "reason": "version 1 was approved before, and another of its date has taken its place since: "
+        "boostline promote brings it back",
+    }
+    assert pipeline.champion() == "2"
+
+
 def test_the_gate_is_asked_again_against_the_champion_of_now(pipeline):
     waiting, _ = pipeline.wait("2020-03-31", seed=5)
     older, _ = pipeline.wait("2020-03-30")

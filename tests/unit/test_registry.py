@@ -174,6 +174,46 @@ def test_repeat_of_a_finished_run_changes_nothing(pipeline, settings):
     assert pipeline.champion() == "2"
 
 
+def back_and_forth(pipeline):
+    """Two settings of one date, both promoted, and the first one's run may come back now."""
+    day, other = "2020-03-31", toy_dataset("regression", pipeline.dataset.name, **{"model.rounds": 30})
+    features, first = pipeline.train(day)
+    pipeline.judge(day, features, first)
+    pipeline.promote(first)
+    _, second = pipeline.train(day, dataset=other, attempt="other")
+    pipeline.judge(day, features, second)
+    assert pipeline.promote(second)["promoted"] and pipeline.champion() == "2"
+    return features, first, second
+
+
+def test_what_comes_back_after_another_of_its_date_wins_its_place_or_is_not_promoted(pipeline):
+    features, first, _ = back_and_forth(pipeline)
+    strict = toy_dataset("regression", pipeline.dataset.name, **{"gate.beat_champion": 0.9})
+    assert not pipeline.judge("2020-03-31", features, first, dataset=strict)["passed"]
+    assert not pipeline.promote(first)["promoted"] and pipeline.champion() == "2"
+    verdict, outcome = pipeline.judge("2020-03-31", features, first), pipeline.promote(first)
+    assert verdict["champion"]["version"] == "2" and verdict["champion"]["metrics"]
+    reason = "version 1 of 2020-03-31 passed the gate, in place of version 2 of 2020-03-31"
+    assert outcome == {"promoted": True, "reason": reason} and pipeline.champion() == "1"
+    moves = pipeline.moves()
+    assert (pipeline.judge("2020-03-31", features, first), pipeline.promote(first)) == (verdict, outcome)
+    assert pipeline.moves() == moves and len(moves) == 3
+
+
+@pytest.mark.parametrize("by", ["rollback", "promote"])
+def test_what_a_person_has_replaced_does_not_come_back(pipeline, store, settings, by):
+    features, _, second = back_and_forth(pipeline)
+    if by == "rollback":
+        rollback(store, settings, pipeline.dataset.name, reason="complaints", who="ann")
+    else:
+        promote_by_hand(store, settings, pipeline.dataset.name, "1", reason="better on weekends", who="ann")
+    assert pipeline.champion() == "1"
+    pipeline.judge("2020-03-31", features, second)
+    outcome = pipeline.promote(second)
+    assert pipeline.champion() == "1" and [move["to"] for move in pipeline.moves()] == ["1", "2", "1"]
+    assert by == "promote" or not outcome["promoted"]
+
+
 def test_changed_rules_are_judged_anew(pipeline):
     features, model = pipeline.train("2020-03-31")
     pipeline.judge("2020-03-31", features, model)

@@ -113,7 +113,7 @@ def question(dataset: str, **context: Any) -> dict[str, str]:
     """Put the question, from what the training run's tasks handed on.
 
     Returns:
-        `{"subject", "body"}`; the body is Markdown.
+        `{"version", "subject", "body"}`; the body is Markdown.
     """
     with airflow_errors():
         from boostline.registry.approval import record_question
@@ -137,35 +137,44 @@ def question(dataset: str, **context: Any) -> dict[str, str]:
             "On *Approve* the gate is asked once more, against the champion of then.",
         ]
         subject = f"Promote version {version} of {dataset}, which learnt up to {asked.run.day}?"
-        return {"subject": subject, "body": "\n".join(lines)}
+        return {"version": version, "subject": subject, "body": "\n".join(lines)}
 
 
 def decide(dataset: str, **context: Any) -> dict[str, Any]:
     """Do what the person said, or what the dataset says where nobody answered in time.
 
+    A training run that was cleared may hold another version by now, which nobody was asked about here: then the version
+    of the question lapses, and the rest is skipped.
+
     Returns:
         `{"promoted", "reason", "verdict"}`.
     """
     with airflow_errors():
-        from boostline.registry.approval import Answer, carry_out
+        from boostline.registry.approval import Answer, carry_out, record_lapse
+        from boostline.registry.versions import version_number
 
         settings = Settings()
-        asked, said = _asked(settings, dataset, context), pull(context, "approve")
-        person = said["responded_by_user"]
+        store, asked, said = Store(settings), _asked(settings, dataset, context), pull(context, "approve")
+        person, model = said["responded_by_user"], refs_of(asked.handed["train"])[0]
+        answer = Answer(
+            yes=said["chosen_options"] == [YES],
+            who=person and person["name"],
+            when=said["responded_at"].astimezone(UTC).isoformat(),
+            why=str((said["params_input"] or {}).get("reason") or ""),
+        )
+        version, now = pull(context, "question")["version"], version_number(store, model)
+        if now != version:
+            since = f"its run {asked.run.run_id} was run again and holds version {now or 'none'} now"
+            raise NothingToDo(record_lapse(settings, dataset, version, answer, since))
         outcome = carry_out(
-            Store(settings),
+            store,
             settings,
             asked.run.dataset,
             asked.run.day,
-            model=refs_of(asked.handed["train"])[0],
+            model=model,
             baseline=refs_of(asked.handed["baseline"])[0],
             features=refs_of(asked.handed["featurize"])[0],
-            answer=Answer(
-                yes=said["chosen_options"] == [YES],
-                who=person and person["name"],
-                when=said["responded_at"].astimezone(UTC).isoformat(),
-                why=str((said["params_input"] or {}).get("reason") or ""),
-            ),
+            answer=answer,
         )
         log.info("%s: %s", "Promoted" if outcome["promoted"] else "Not promoted", outcome["reason"])
         return outcome

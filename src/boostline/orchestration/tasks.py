@@ -8,7 +8,8 @@ import resource
 import time
 from typing import Any
 
-from boostline.lake.manifest import Ref, read_ref
+from boostline.errors import Outdated
+from boostline.lake.manifest import Ref, read_current, read_ref, ref_of
 from boostline.lake.plan import load_window, plan_stage
 from boostline.lake.store import Store
 from boostline.orchestration.failures import airflow_errors
@@ -193,17 +194,35 @@ def _judge(settings: Settings, store: Store, run: Run, context: Any) -> dict[str
         settings,
         run.dataset,
         run.day,
-        model=refs_of(pull(context, "train"))[0],
+        model=_candidate(store, run, context),
         baseline=refs_of(pull(context, "baseline"))[0],
         features=refs_of(pull(context, "featurize"))[0],
         publish=run.publish,
     )
 
 
+def _candidate(store: Store, run: Run, context: Any) -> Ref:
+    """The model that train handed on.
+
+    Raises:
+        Outdated: A run that trained later has published another one of the date, which this one must not replace.
+    """
+    model = refs_of(pull(context, "train"))[0]
+    found = read_current(store, "model", model.dataset, None, model.partition) if run.publish else None
+    if found and ref_of(*found).identity != model.identity:
+        raise Outdated(
+            f"{store.uri(found[0].current_key)} is a newer run's model (attempt {found[0].attempt}) than the one that "
+            f"this run trained (attempt {model.attempt}), which is neither judged nor promoted any more",
+            f"Nothing is to be done; or run the date anew: boostline run {model.dataset} --date {model.partition}",
+        )
+    return model
+
+
 def _promote(settings: Settings, store: Store, run: Run, verdict: dict[str, Any], context: Any) -> dict[str, Any]:
     from boostline.registry.promotion import promote_candidate
     from boostline.registry.versions import champion_of
 
+    model = _candidate(store, run, context)
     champion, again = champion_of(settings, run.dataset.name), dict[str, Any]()
     known = ((verdict["champion"] or {}).get("version"), verdict["candidate"]["version"])
     if champion and champion.version not in known:
@@ -212,7 +231,6 @@ def _promote(settings: Settings, store: Store, run: Run, verdict: dict[str, Any]
         if not again["verdict"]["passed"]:
             reason = f"the gate, asked again since version {champion.version} is champion now, said no"
             return {"promoted": False, "reason": reason} | again
-    model = refs_of(pull(context, "train"))[0]
     return promote_candidate(store, settings, run.dataset, model=model, is_backfill=run.is_backfill) | again
 
 

@@ -1,8 +1,8 @@
 """Approval by a person: what was asked and answered about a version, and what followed. Nothing of it is overwritten.
 
 The version's tag `boostline.approval` is a list of `{"decision", "who", "when", "why", "promoted", "reason"}`. A decision
-is `asked`, `approved`, `rejected`, `timed out`, `lapsed` (a newer model is champion) or `refused` (the pipeline's own
-rules say no at the moment of the approval); `why` is the person's text, `reason` the whole in a sentence.
+is `asked`, `approved`, `rejected`, `timed out`, `lapsed` (a newer model is champion, or its run holds another version) or
+`refused` (the pipeline's own rules say no at the moment of the approval); `why` is the person's text, `reason` the whole in a sentence.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from boostline.errors import FailError
 from boostline.lake.manifest import Ref
 from boostline.lake.store import Store
 from boostline.registry.compare import judge
+from boostline.registry.moves import is_settled
 from boostline.registry.promotion import promote_candidate
 from boostline.registry.versions import (
     ASKED,
@@ -26,7 +27,6 @@ from boostline.registry.versions import (
     date_of,
     find_version,
     order_of,
-    promoted_before,
     verdict_of,
     version_number,
 )
@@ -70,6 +70,29 @@ def record_question(settings: Settings, dataset: str, version: str, where: str) 
             add_approval(mlflow, found, {"decision": ASKED, "reason": f"waits for approval: {where}"})
 
 
+def record_lapse(settings: Settings, dataset: str, version: str, answer: Answer, since: str) -> str:
+    """Note with a version that its answer came too late to be carried out; a repeat notes nothing.
+
+    Args:
+        settings: MLflow's address.
+        dataset: The registered model's name.
+        version: The one that was asked about.
+        answer: What came back.
+        since: What has become of its run.
+
+    Returns:
+        The sentence that is recorded.
+
+    Raises:
+        FailError: The version is gone.
+    """
+    found = find_version(settings, dataset, version)
+    reason = f"version {version} lapsed, since {since}; it was {_told(answer)}"
+    if _answered(found, answer) is None:
+        _record(settings, found, answer, LAPSED, reason)
+    return reason
+
+
 def carry_out(
     store: Store,
     settings: Settings,
@@ -109,15 +132,12 @@ def carry_out(
     if number is None:
         raise FailError("an experiment has no version to approve", "Publish it, or run the date without changes")
     candidate = find_version(settings, dataset.name, number)
-    record = next((item for item in approvals_of(candidate) if item["when"] == answer.when), None)
+    record = _answered(candidate, answer)
     if record is None:
         decision, reason, promoted = _outcome(
             store, settings, dataset, day, candidate, answer, model=model, baseline=baseline, features=features
         )
-        record = {"decision": decision, "who": answer.who or "nobody", "when": answer.when}
-        record |= {"why": plain(answer.why), "promoted": promoted, "reason": reason}
-        with tracking(settings) as mlflow:
-            add_approval(mlflow, candidate, record)
+        record = _record(settings, candidate, answer, decision, reason, promoted=promoted)
     judged = verdict_of(find_version(settings, dataset.name, number)) or {"verdict": {}}
     return {"promoted": record["promoted"], "reason": record["reason"], "verdict": judged["verdict"]}
 
@@ -150,7 +170,7 @@ def _outcome(
         return LAPSED, f"{name} lapsed, since {newer}; it was {told}", False
     if not answer.yes:
         return "timed out", f"{name} was {told}", False
-    if not promoted_before(candidate):
+    if not is_settled(candidate, champion):
         verdict = judge(store, settings, dataset, day, model=model, baseline=baseline, features=features)
         if not verdict["passed"]:
             reasons = "; ".join(verdict["reasons"])
@@ -159,6 +179,21 @@ def _outcome(
         store, settings, dataset, model=model, is_backfill=False, who=answer.who or "nobody", approval=told
     )
     return ("approved" if outcome["promoted"] else "refused"), outcome["reason"], outcome["promoted"]
+
+
+def _answered(version: Version, answer: Answer) -> dict[str, Any] | None:
+    """What is recorded of this answer, or none."""
+    return next((item for item in approvals_of(version) if item["when"] == answer.when), None)
+
+
+def _record(
+    settings: Settings, version: Version, answer: Answer, decision: str, reason: str, *, promoted: bool = False
+) -> dict[str, Any]:
+    record: dict[str, Any] = {"decision": decision, "who": answer.who or "nobody", "when": answer.when}
+    record |= {"why": plain(answer.why), "promoted": promoted, "reason": reason}
+    with tracking(settings) as mlflow:
+        add_approval(mlflow, version, record)
+    return record
 
 
 def _told(answer: Answer) -> str:

@@ -20,7 +20,8 @@ from boostline.lake.store import Store
 from boostline.metrics import PER_CLASS, Metrics, evaluate
 from boostline.registry.gate import decide
 from boostline.registry.leakage import why_known
-from boostline.registry.versions import CHAMPION, date_of, load_version, promoted_before, verdict_of
+from boostline.registry.moves import is_settled
+from boostline.registry.versions import CHAMPION, date_of, load_version, verdict_of
 from boostline.scoring.engine import allowed_threads
 from boostline.scoring.model_file import Model
 from boostline.settings import Settings
@@ -47,7 +48,7 @@ def judge(
     An experiment that changes nothing that the model depends on judges the published version, and leaves it as it is.
 
     A candidate that has been champion before, judged by the same rules against the same baseline, gets the verdict that
-    was recorded then: a repeat of a finished run changes nothing.
+    was recorded then: a repeat of a finished run changes nothing. See `is_settled` for when it is judged anew.
 
     Args:
         store: The lake.
@@ -74,11 +75,11 @@ def judge(
     basis = {"gate": dataset.gate.model_dump(), "baseline": baseline.identity}
     with tracking(settings) as mlflow:
         own = mlflow.version(dataset.name, tracked["version"]) if tracked["version"] else None
-        recorded = verdict_of(own) if own and promoted_before(own) else None
+        champion = mlflow.aliased(dataset.name, CHAMPION)
+        recorded = verdict_of(own) if own and is_settled(own, champion) else None
         if recorded and recorded["basis"] == basis:
             verdict: dict[str, Any] = recorded["verdict"]
             return verdict
-        champion = mlflow.aliased(dataset.name, CHAMPION)
         if champion and own and champion.version == own.version:
             compared, notes = None, [f"version {own.version} is the champion itself, so the baseline alone was to beat"]
         else:

@@ -14,6 +14,8 @@ from boostline.registry.versions import (
     approvals_of,
     date_of,
     order_of,
+    outcome_of,
+    promoted_before,
 )
 from boostline.tracking import Tracking, Version
 
@@ -66,6 +68,20 @@ def moves_of(versions: list[Version]) -> list[dict[str, str]]:
         for number in _numbers(item)
     ]
     return [move for move, _ in sorted(found, key=lambda item: (item[0]["time"], item[1]))]
+
+
+def is_settled(version: Version, champion: Version | None) -> bool:
+    """Whether a version's recorded verdict and outcome hold for a repeat of its run.
+
+    They do from its promotion on, until the pipeline makes another version of the same data date champion: settings or
+    data that are as they were before have to win their place back. One that a person has put there stays.
+    """
+    if not promoted_before(version):
+        return False
+    if champion is None or champion.version == version.version or date_of(champion) != date_of(version):
+        return True
+    moves = [move for move in moves_of([champion]) if move["alias"] == CHAMPION]
+    return not (moves and promoted_before(champion) and moves[-1]["reason"] == outcome_of(champion)["reason"])
 
 
 def _numbers(version: Version) -> list[int]:

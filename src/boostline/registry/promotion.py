@@ -9,7 +9,7 @@ from boostline.dataset import Dataset
 from boostline.errors import FailError, ModelRefused, RetryError
 from boostline.lake.manifest import Ref
 from boostline.lake.store import Store
-from boostline.registry.moves import crown, move_alias, moves_of, withdraw_challenger
+from boostline.registry.moves import crown, is_settled, move_alias, moves_of, withdraw_challenger
 from boostline.registry.versions import (
     ASKED,
     CHALLENGER,
@@ -19,7 +19,7 @@ from boostline.registry.versions import (
     date_of,
     find_version,
     load_version,
-    promoted_before,
+    outcome_of,
     verdict_of,
     version_number,
 )
@@ -40,7 +40,7 @@ def promote_candidate(
     """Move the alias to a candidate where its verdict, its date, the dataset and, where it asks for one, a person allow it.
 
     The caller runs one promotion of a dataset at a time. A candidate that was promoted before changes nothing: its
-    recorded outcome is returned.
+    recorded outcome is returned, unless the pipeline has put another of its date in its place: see `is_settled`.
 
     Args:
         store: The lake; the model is loaded and checked before the alias moves.
@@ -69,9 +69,8 @@ def promote_candidate(
                 "Clear the train task, so that it registers",
             )
         champion = mlflow.aliased(dataset.name, CHAMPION)
-        if promoted_before(candidate) and ROLLED_BACK not in candidate.tags:
-            outcome: dict[str, Any] = json.loads(candidate.tags[TAG + "promotion"])
-            return outcome
+        if is_settled(candidate, champion) and ROLLED_BACK not in candidate.tags:
+            return outcome_of(candidate)
         if champion and champion.version == candidate.version:
             outcome = _outcome(True, f"version {candidate.version} is the champion")
             mlflow.tag_version(dataset.name, candidate.version, {TAG + "promotion": json.dumps(outcome)})
@@ -220,6 +219,9 @@ def _obstacle(candidate: Version, champion: Version | None, *, is_backfill: bool
 def _unapproved(candidate: Version) -> dict[str, Any]:
     """The outcome of a candidate that only a person keeps from the promotion: the last answer, or that it waits for one."""
     records = approvals_of(candidate)
+    if records and records[-1]["promoted"]:
+        why = f"version {candidate.version} was approved before, and another of its date has taken its place since"
+        return _outcome(False, f"{why}: boostline promote brings it back")
     if records and records[-1]["decision"] != ASKED:
         return _outcome(False, records[-1]["reason"])
     return _outcome(False, f"version {candidate.version} waits for approval") | {"waits": candidate.version}

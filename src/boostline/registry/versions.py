@@ -63,6 +63,12 @@ def promoted_before(version: Version) -> bool:
     return TAG + "promotion" in version.tags
 
 
+def outcome_of(version: Version) -> dict[str, Any]:
+    """What was recorded when the pipeline made it champion: `{"promoted", "reason"}`."""
+    found: dict[str, Any] = json.loads(version.tags[TAG + "promotion"])
+    return found
+
+
 def verdict_of(version: Version) -> dict[str, Any] | None:
     """What the gate recorded, or none."""
     text = version.tags.get(TAG + "verdict")
