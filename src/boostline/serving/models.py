@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +29,9 @@ log = logging.getLogger("boostline.serving")
 
 MODEL_THREADS = 1
 """Threads of XGBoost in one prediction: requests run beside each other, and large ones are cut into parts."""
+AGAIN_SECONDS, AGAIN_LOOKS = 60, 20
+"""A version that was refused is loaded again after so long, or so many looks where that is sooner: loading it downloads
+it, and what was refused once is mostly refused again."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +80,31 @@ class Picture:
         return {f"{dataset}@{alias}": item.version for (dataset, alias), item in sorted(self.served.items())}
 
 
+@dataclass(frozen=True)
+class _Refused:
+    """A version that could not be used."""
+
+    version: str
+    sha256: str | None
+    error: Exception
+    until: float
+    """When it is loaded again, by the clock of `Models`."""
+
+
 class Models:
     """The current picture, kept up to date by one thread.
 
     Args:
         settings: The lake, MLflow, the folder of dataset files: each of them is served.
         serve: Poll interval, and which datasets want a challenger.
+        clock: Seconds that only grow.
     """
 
-    def __init__(self, settings: Settings, serve: ServeSettings) -> None:
+    def __init__(self, settings: Settings, serve: ServeSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._serve = serve
+        self._clock = clock
+        self._refused: dict[tuple[str, str], _Refused] = {}
         self._store = Store(settings)
         self.current = Picture()
 
@@ -147,10 +164,20 @@ class Models:
         if version is None:
             served.pop(key, None)
             return
-        held = served.get(key)
-        if held and (held.version, held.sha256) == (version.version, version.tags.get(TAG + "sha256")):
+        held, refused = served.get(key), self._refused.get(key)
+        wanted = (version.version, version.tags.get(TAG + "sha256"))
+        if held and (held.version, held.sha256) == wanted:
             return
-        served[key] = self._load(version, alias)
+        if refused and (refused.version, refused.sha256) == wanted and self._clock() < refused.until:
+            raise refused.error.with_traceback(None)  # which would hold the model
+        try:
+            served[key] = self._load(version, alias)
+        except RetryError:
+            raise
+        except Exception as error:
+            wait = min(AGAIN_SECONDS, AGAIN_LOOKS * self._serve.poll_seconds)
+            self._refused[key] = _Refused(*wanted, error, self._clock() + wait)
+            raise
 
     def _load(self, version: Version, alias: str) -> Served:
         model = load_version(self._store, version)
