@@ -300,12 +300,13 @@ def test_a_registry_that_refuses_the_login_is_no_registry_that_answers(world, tm
         registry.shutdown()
 
 
-def test_a_model_that_the_login_may_not_see_leaves_the_others_followed(world, mlflow_uri, tmp_path):
-    class Guarded(Refuses):
-        """MLflow for a reader: of a model that was never registered it says that it is forbidden."""
+@contextmanager
+def guarded(mlflow_uri, forbidden):
+    """MLflow for a reader who may not read one model: its alias, not that there is such a model."""
 
+    class Guarded(Refuses):
         def do_GET(self):
-            answer = None if "name=later" in self.path else httpx.get(mlflow_uri + self.path)
+            answer = None if f"name={forbidden}" in self.path else httpx.get(mlflow_uri + self.path)
             self.send_response(answer.status_code if answer else 403)
             self.send_header("Content-Length", str(len(answer.content) if answer else 0))
             self.end_headers()
@@ -313,10 +314,31 @@ def test_a_model_that_the_login_may_not_see_leaves_the_others_followed(world, ml
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as registry:
         threading.Thread(target=registry.serve_forever, daemon=True).start()
-        uri = f"http://127.0.0.1:{registry.server_port}"
-        with serving(world, tmp_path, datasets=("binary", "later"), ready=False, MLFLOW_URI=uri) as server:
-            assert server.predict("binary", raw_rows("binary", 1)).status_code == 200
-            health = server.client.get("/health/ready").json()
-            assert (health["registry"], list(health["problems"])) == ("ok", ["later@champion"])
-            assert "refuses this user (403)" in server.predict("later", raw_rows("binary", 1)).json()["error"]
+        yield f"http://127.0.0.1:{registry.server_port}"
         registry.shutdown()
+
+
+def test_a_model_that_the_login_may_not_see_leaves_the_others_followed(world, mlflow_uri, tmp_path):
+    with (
+        guarded(mlflow_uri, "regression") as uri,
+        serving(world, tmp_path, datasets=("binary", "regression"), ready=False, MLFLOW_URI=uri) as server,
+    ):
+        assert server.predict("binary", raw_rows("binary", 1)).status_code == 200
+        health = server.client.get("/health/ready").json()
+        assert (health["registry"], list(health["problems"])) == ("ok", ["regression@champion"])
+        assert "refuses this user (403)" in server.predict("regression", raw_rows("binary", 1)).json()["error"]
+
+
+def test_a_dataset_that_was_never_registered_is_no_problem_although_mlflow_forbids_it(world, mlflow_uri, tmp_path):
+    with (
+        guarded(mlflow_uri, "later") as uri,
+        serving(world, tmp_path, datasets=("binary", "later"), MLFLOW_URI=uri) as server,
+    ):
+        health = server.client.get("/health/ready").json()
+        assert (health["status"], health["registry"], health["problems"]) == ("ready", "ok", {})
+        answer = server.predict("later", raw_rows("binary", 1))
+        assert (answer.status_code, answer.json()["error"]) == (
+            503,
+            "later has no model yet: no version has been promoted",
+        )
+        assert server.predict("nobody", raw_rows("binary", 1)).status_code == 404
