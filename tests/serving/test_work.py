@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 import time
 import tracemalloc
@@ -22,10 +23,12 @@ from boostline.serving import work
 from boostline.serving.answers import write_answer
 from boostline.serving.app import create_app
 from boostline.serving.bodies import JSON
+from boostline.serving.metrics import Metrics
 from boostline.serving.models import Picture, Served
 from boostline.serving.rate import CALLERS, rate_limit
 from boostline.serving.refusal import Refused
 from boostline.serving.settings import ServeSettings
+from boostline.serving.split import Seen, Shadow
 from boostline.serving.work import Workers
 from tests.serving.conftest import TASKS, raw_rows
 
@@ -192,6 +195,22 @@ def test_a_json_answer_takes_little_more_memory_than_its_bytes(count):
     assert found == expected
     if count == 100_000:
         assert peak < 3 * len(found)
+
+
+@pytest.mark.parametrize("classes", [2, 20, 200])
+def test_answers_that_wait_for_the_shadow_are_counted(served, classes):
+    row = {"prediction": "yes", **dict.fromkeys([f"probability_{number}" for number in range(classes)], 0.5)}
+    held = sys.getsizeof(row) + sum(map(sys.getsizeof, row.values()))
+    few, many = [row] * 16, pa.table({name: [value] * 10_000 for name, value in row.items()})
+    assert 16 * held < Seen(served, JSON, bytearray(), few, "r").size < 20 * 16 * held
+    seen = Seen(served, JSON, bytearray(), many, "r")
+    assert many.nbytes < seen.size < 2 * many.nbytes
+    metrics, workers = Metrics(lambda: None), Workers(ServeSettings())
+    shadow = Shadow(workers, metrics, ServeSettings(max_body_bytes=2 * seen.size))
+    for _ in range(3):
+        shadow.add(seen)
+    assert metrics.shadow_dropped.labels("binary")._value.get() == 1
+    workers.close()
 
 
 def test_a_limit_lets_one_seconds_requests_through_and_fills_up_again():
