@@ -254,6 +254,25 @@ def test_a_large_whole_number_is_the_nearest_double_in_every_format(number):
     assert read(ARROW, stream(pa.table({"n": [number]}))) == [float(number)]
 
 
+def test_texts_of_truth_values_and_whole_numbers_are_those_of_raw_files_in_every_format():
+    contract = {"open": RawColumn(type="boolean", clean=()), "floors": RawColumn(type="integer", clean=())}
+
+    def read(kind, truth, number):
+        body = {
+            JSON: json.dumps({"records": [{"open": truth, "floors": number}]}).encode(),
+            CSV: f"open,floors\n{truth},{number}\n".encode(),
+            ARROW: stream(pa.table({"open": [truth], "floors": [number]})),
+        }[kind]
+        return read_rows(kind, body, contract, Limits(10, 10**6)).to_pylist()
+
+    for kind in (JSON, CSV, ARROW):
+        assert read(kind, "Yes", "+3") == read(kind, "t", "3") == [{"open": True, "floors": 3}]
+        assert read(kind, "N", "-1") == [{"open": False, "floors": -1}]
+        for number in ("0x10", "0xFFFFFFFFFFFFFFFF"):
+            with pytest.raises(Refused, match=f"row 1, column floors: '{number}' is no integer"):
+                read(kind, "no", number)
+
+
 def test_csv_without_a_value_is_missing(server):
     found = post(server, b"city,floors,built,size,age\nRome,,NA,,1\n,2,2020-01-05,80.5,3\n", CSV)
     nulls = [{"city": "Rome", "floors": None, "built": None, "size": None, "age": 1}, ROW | {"city": None}]
