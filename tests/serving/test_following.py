@@ -300,6 +300,22 @@ def test_a_registry_that_refuses_the_login_is_no_registry_that_answers(world, tm
         registry.shutdown()
 
 
+def test_a_challenger_of_a_dataset_that_is_not_there_is_told(world, tmp_path):
+    (tmp_path / "binary.yaml").write_text("name: binary")
+    settings = world.settings.model_copy(update={"datasets": tmp_path})
+    wanted = ServeSettings(challenger_share={"binry": 0.1, "off": 0.0}, shadow=frozenset({"binary", "bniary"}))
+    follower = models.Models(settings, wanted)
+    with tracking(settings) as mlflow:
+        follower.refresh(mlflow)
+        assert list(follower.current.models) == ["binary@champion"]
+        assert list(follower.current.problems) == ["binry@challenger", "bniary@challenger"]
+        assert "mend BOOSTLINE_SERVE_CHALLENGER_SHARE" in follower.current.problems["binry@challenger"]
+        for name in ("binry", "bniary"):
+            (tmp_path / f"{name}.yaml").write_text(f"name: {name}")
+        follower.refresh(mlflow)
+        assert not follower.current.problems
+
+
 @contextmanager
 def guarded(mlflow_uri, forbidden):
     """MLflow for a reader who may not read one model: its alias, not that there is such a model."""

@@ -105,6 +105,7 @@ class Models:
         self._serve = serve
         self._clock = clock
         self._refused: dict[tuple[str, str], _Refused] = {}
+        self._tried = {name for name, share in serve.challenger_share.items() if share > 0} | serve.shadow
         self._store = Store(settings)
         self.current = Picture()
 
@@ -125,9 +126,11 @@ class Models:
     def refresh(self, mlflow: Tracking) -> None:
         """Make the picture that the registry asks for. What cannot be had stays as it was."""
         before = self.current
-        served, problems, refused = dict(before.served), dict[str, str](), list[str]()
+        served, refused = dict(before.served), list[str]()
         datasets = tuple(path.stem for path in dataset_files(self._settings.datasets))
         wanted = self._wanted(datasets)
+        unknown = "there is no such dataset: mend BOOSTLINE_SERVE_CHALLENGER_SHARE or BOOSTLINE_SERVE_SHADOW"
+        problems = {f"{name}@{CHALLENGER}": unknown for name in sorted(self._tried - {*datasets})}
         for dataset, alias in wanted:
             try:
                 self._bring_up(mlflow, served, dataset, alias)
@@ -156,8 +159,9 @@ class Models:
                 log.exception("following the aliases failed; trying again")
 
     def _wanted(self, datasets: tuple[str, ...]) -> list[tuple[str, str]]:
-        tried = {name for name, share in self._serve.challenger_share.items() if share > 0} | self._serve.shadow
-        return [(name, CHAMPION) for name in datasets] + [(name, CHALLENGER) for name in datasets if name in tried]
+        return [(name, CHAMPION) for name in datasets] + [
+            (name, CHALLENGER) for name in datasets if name in self._tried
+        ]
 
     def _bring_up(self, mlflow: Tracking, served: dict[tuple[str, str], Served], dataset: str, alias: str) -> None:
         version, key = mlflow.aliased(dataset, alias), (dataset, alias)
