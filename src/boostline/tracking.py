@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from boostline.errors import FailError
+from boostline.errors import EnvironmentUnfit, FailError
 from boostline.mlflow_http import Connection, Exists, Missing, connect
 from boostline.settings import Settings
 
@@ -180,6 +180,11 @@ class Tracking:
                 self._mlflow.get("registered-models/alias", {"name": dataset, "alias": alias})["model_version"]
             )
         except Missing:
+            return None
+        except EnvironmentUnfit:
+            # With a login, MLflow forbids what was never registered. What this user may read is found; a wrong login fails.
+            if self._mlflow.get("registered-models/search", {"filter": f"name = '{dataset}'"}).get("registered_models"):
+                raise
             return None
 
     def aliases(self, dataset: str) -> dict[str, str]:

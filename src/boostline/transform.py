@@ -20,6 +20,11 @@ from boostline.errors import DataInvalid
 
 BLANKS = " \t\r\n"
 """What `trim` removes."""
+_AS_SPARK = {
+    "boolean": (("(?i)^(t|y|yes)$", "true"), ("(?i)^(f|n|no)$", "false")),
+    **dict.fromkeys(("integer", "long"), ((r"^\+(\d)", r"\1"), ("[xX]", "?"))),
+}
+"""Texts that Arrow would refuse and Spark reads, or the other way round (0x10), and what Arrow is given in their place."""
 
 
 class RawColumn(BaseModel):
@@ -100,6 +105,7 @@ class Transform(BaseModel):
     def clean(self, table: Any) -> Any:
         """Apply the string rules to those columns that have any; a text of which nothing is left is missing."""
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         columns = {name: table.column(index) for index, name in enumerate(table.column_names)}
         for name, column in self.columns.items():
@@ -107,7 +113,7 @@ class Transform(BaseModel):
                 text = cast_column(name, columns[name], "string")
                 for rule in column.clean:
                     text = _apply_rule(text, rule)
-                columns[name] = _null_where_empty(text)
+                columns[name] = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
         return pa.table(columns)
 
     def features(self, table: Any) -> Any:
@@ -169,13 +175,6 @@ def _lower(text: Any) -> Any:
     return pc.take(lowered, pc.index_in(text, value_set=unique))
 
 
-def _null_where_empty(text: Any) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
-
-
 @cache
 def arrow_type(kind: str) -> Any:
     """The `pyarrow.DataType` of a contract's type."""
@@ -204,6 +203,7 @@ def cast_column(name: str, values: Any, kind: str) -> Any:
         DataInvalid: A value does not fit.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     target = arrow_type(kind)
     if values.type == target and kind != "double":
@@ -213,8 +213,14 @@ def cast_column(name: str, values: Any, kind: str) -> Any:
             values = _finite(values if values.type == pa.float64() else values.cast(pa.float64()))
             if kind == "double":
                 return values
-        if kind == "timestamp" and pa.types.is_string(values.type):
-            return _timestamps(values)
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        if kind != "string" and values.type in (pa.string(), pa.large_string(), pa.string_view()):
+            values = values.cast(pa.string())
+            for pattern, by in _AS_SPARK.get(kind, ()):
+                values = pc.replace_substring_regex(values, pattern, by)
+            if kind == "timestamp":
+                return _timestamps(values)
         # Pandas' timestamps count nanoseconds, which the contract's do not. Whole numbers that no double equals become the
         # nearest one, as they do from text.
         values = values.cast(target, safe=kind not in ("timestamp", "date", "double"))
@@ -265,14 +271,9 @@ def _derive(derived: Derived, values: dict[str, Any]) -> Any:
         case "ratio":
             return _finite(reduce(pc.divide, [_doubles(item) for item in arguments]))
         case _:
-            return pc.binary_join_element_wise(*[_text(item) for item in arguments], "|", null_handling="emit_null")
-
-
-def _text(values: Any) -> Any:
-    """Values of a categorical column as text; whole numbers, truth values and dates look as Spark writes them."""
-    import pyarrow as pa
-
-    return values if values.type == pa.string() else values.cast(pa.string())
+            return pc.binary_join_element_wise(
+                *[item.cast("string") for item in arguments], "|", null_handling="emit_null"
+            )
 
 
 def _doubles(values: Any) -> Any:
@@ -289,7 +290,8 @@ def _doubles(values: Any) -> Any:
 def _codes(values: Any, categories: Any) -> Any:
     import pyarrow.compute as pc
 
-    return pc.index_in(_text(values), value_set=categories)
+    # As text, whole numbers, truth values and dates look as Spark writes them.
+    return pc.index_in(values.cast("string"), value_set=categories)
 
 
 def _numbers(values: Any, fill: float | None) -> Any:

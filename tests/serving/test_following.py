@@ -14,7 +14,10 @@ import httpx
 import pytest
 
 from boostline.registry.promotion import rollback
-from boostline.registry.versions import find_version, version_manifest
+from boostline.registry.versions import find_version, load_version, version_manifest
+from boostline.serving import models
+from boostline.serving.settings import ServeSettings
+from boostline.tracking import tracking
 from tests.serving.conftest import Forwarder, raw_rows, serving, wait_for
 
 
@@ -75,12 +78,22 @@ def test_promote_and_rollback_are_seen_while_nobody_waits_or_fails(server, world
     assert {"1", "2"} == set(seen)
 
 
-def test_a_model_that_was_tampered_with_is_refused_and_the_old_one_goes_on(server, world):
-    manifest, _ = version_manifest(world.store, find_version(world.settings, "regression", "2"))
+@contextmanager
+def tampered_with(world, version):
+    """A version of regression whose model file somebody changed; yields what mends it."""
+    manifest, _ = version_manifest(world.store, find_version(world.settings, "regression", version))
     key = next(item.key for item in manifest.files if item.key.endswith("model.ubj"))
     good, _ = world.store.get(key)
     world.store.put(key, good[:-1] + b"x")
     try:
+        yield lambda: world.store.put(key, good)
+    finally:
+        world.store.put(key, good)
+        world.alias("regression", "champion", "1")
+
+
+def test_a_model_that_was_tampered_with_is_refused_and_the_old_one_goes_on(server, world):
+    with tampered_with(world, "2") as mend:
         world.alias("regression", "champion", "2")
         health = wait_for("the refusal", lambda: problems(server), 20)
         assert "SHA-256" in health["problems"]["regression@champion"] and health["status"] == "degraded"
@@ -88,13 +101,40 @@ def test_a_model_that_was_tampered_with_is_refused_and_the_old_one_goes_on(serve
         assert server.metric("boostline_model_problems") == 1
         told = [line for line in server.lines() if "was not followed" in line["message"]]
         assert len(told) == 1, "said once, not at every look"
-        world.store.put(key, good)
+        mend()
         wait_for("the mended model", lambda: server.model("regression")["version"] == "2", 20)
         assert not problems(server)
-    finally:
-        world.store.put(key, good)
-        world.alias("regression", "champion", "1")
     wait_for("version 1", lambda: server.model("regression")["version"] == "1", 20)
+
+
+def test_a_model_that_was_refused_is_not_downloaded_at_every_look(world, tmp_path, monkeypatch):
+    (tmp_path / "regression.yaml").write_text("name: regression")
+    settings, now, loaded = world.settings.model_copy(update={"datasets": tmp_path}), [0.0], []
+
+    def load(store, version):
+        loaded.append(version.version)
+        return load_version(store, version)
+
+    monkeypatch.setattr(models, "load_version", load)
+    follower = models.Models(settings, ServeSettings(), lambda: now[0])
+    with tracking(settings) as mlflow, tampered_with(world, "1") as mend, tampered_with(world, "2"):
+        for _ in range(5):
+            follower.refresh(mlflow)
+            assert "SHA-256" in follower.current.problems["regression@champion"]
+        assert loaded == ["1"]
+        world.alias("regression", "champion", "2")
+        for _ in range(5):
+            follower.refresh(mlflow)
+        assert loaded == ["1", "2"]
+        world.alias("regression", "champion", "1")
+        follower.refresh(mlflow)
+        now[0] = 59
+        mend()
+        follower.refresh(mlflow)
+        assert loaded == ["1", "2", "1"] and follower.current.problems
+        now[0] = 60
+        follower.refresh(mlflow)
+        assert loaded == ["1", "2", "1", "1"] and not follower.current.problems
 
 
 def problems(server):
@@ -260,12 +300,29 @@ def test_a_registry_that_refuses_the_login_is_no_registry_that_answers(world, tm
         registry.shutdown()
 
 
-def test_a_model_that_the_login_may_not_see_leaves_the_others_followed(world, mlflow_uri, tmp_path):
-    class Guarded(Refuses):
-        """MLflow for a reader: of a model that was never registered it says that it is forbidden."""
+def test_a_challenger_of_a_dataset_that_is_not_there_is_told(world, tmp_path):
+    (tmp_path / "binary.yaml").write_text("name: binary")
+    settings = world.settings.model_copy(update={"datasets": tmp_path})
+    wanted = ServeSettings(challenger_share={"binry": 0.1, "off": 0.0}, shadow=frozenset({"binary", "bniary"}))
+    follower = models.Models(settings, wanted)
+    with tracking(settings) as mlflow:
+        follower.refresh(mlflow)
+        assert list(follower.current.models) == ["binary@champion"]
+        assert list(follower.current.problems) == ["binry@challenger", "bniary@challenger"]
+        assert "mend BOOSTLINE_SERVE_CHALLENGER_SHARE" in follower.current.problems["binry@challenger"]
+        for name in ("binry", "bniary"):
+            (tmp_path / f"{name}.yaml").write_text(f"name: {name}")
+        follower.refresh(mlflow)
+        assert not follower.current.problems
 
+
+@contextmanager
+def guarded(mlflow_uri, forbidden):
+    """MLflow for a reader who may not read one model: its alias, not that there is such a model."""
+
+    class Guarded(Refuses):
         def do_GET(self):
-            answer = None if "name=later" in self.path else httpx.get(mlflow_uri + self.path)
+            answer = None if f"name={forbidden}" in self.path else httpx.get(mlflow_uri + self.path)
             self.send_response(answer.status_code if answer else 403)
             self.send_header("Content-Length", str(len(answer.content) if answer else 0))
             self.end_headers()
@@ -273,10 +330,31 @@ def test_a_model_that_the_login_may_not_see_leaves_the_others_followed(world, ml
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as registry:
         threading.Thread(target=registry.serve_forever, daemon=True).start()
-        uri = f"http://127.0.0.1:{registry.server_port}"
-        with serving(world, tmp_path, datasets=("binary", "later"), ready=False, MLFLOW_URI=uri) as server:
-            assert server.predict("binary", raw_rows("binary", 1)).status_code == 200
-            health = server.client.get("/health/ready").json()
-            assert (health["registry"], list(health["problems"])) == ("ok", ["later@champion"])
-            assert "refuses this user (403)" in server.predict("later", raw_rows("binary", 1)).json()["error"]
+        yield f"http://127.0.0.1:{registry.server_port}"
         registry.shutdown()
+
+
+def test_a_model_that_the_login_may_not_see_leaves_the_others_followed(world, mlflow_uri, tmp_path):
+    with (
+        guarded(mlflow_uri, "regression") as uri,
+        serving(world, tmp_path, datasets=("binary", "regression"), ready=False, MLFLOW_URI=uri) as server,
+    ):
+        assert server.predict("binary", raw_rows("binary", 1)).status_code == 200
+        health = server.client.get("/health/ready").json()
+        assert (health["registry"], list(health["problems"])) == ("ok", ["regression@champion"])
+        assert "refuses this user (403)" in server.predict("regression", raw_rows("binary", 1)).json()["error"]
+
+
+def test_a_dataset_that_was_never_registered_is_no_problem_although_mlflow_forbids_it(world, mlflow_uri, tmp_path):
+    with (
+        guarded(mlflow_uri, "later") as uri,
+        serving(world, tmp_path, datasets=("binary", "later"), MLFLOW_URI=uri) as server,
+    ):
+        health = server.client.get("/health/ready").json()
+        assert (health["status"], health["registry"], health["problems"]) == ("ready", "ok", {})
+        answer = server.predict("later", raw_rows("binary", 1))
+        assert (answer.status_code, answer.json()["error"]) == (
+            503,
+            "later has no model yet: no version has been promoted",
+        )
+        assert server.predict("nobody", raw_rows("binary", 1)).status_code == 404

@@ -126,11 +126,25 @@ def test_csv_that_does_not_fit(server, body, status, text):
     assert answer.status_code == status and text in answer.json()["error"], answer.text
 
 
+CITY = {"city": RawColumn(type="string", clean=())}
+
+
+def memory_of(body, status):
+    """The most that reading a body takes, where it is read or refused so."""
+    tracemalloc.start()
+    try:
+        read_rows(JSON, body, CITY, Limits(10, 10**6))
+    except Refused as refused:
+        assert refused.status == status
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
 @pytest.mark.parametrize(
     "body",
     [
         b'{"columns": {"city": ["Rome"], "junk": [%s]}}',
-        b'{"columns": {"city": [%s]}}',
         b'{"records": [{"city": "Rome", "junk": [%s]}]}',
         b'{"records": [{"city": [%s]}]}',
         b'{"records": [{"junk": [%s]}]}',
@@ -138,14 +152,26 @@ def test_csv_that_does_not_fit(server, body, status, text):
 )
 def test_json_that_no_column_needs_takes_no_memory(body):
     body %= b"{}," * 200_000 + b"{}"
-    tracemalloc.start()
-    try:
-        read_rows(JSON, body, {"city": RawColumn(type="string", clean=())}, Limits(10, 10**6))
-    except Refused as refused:
-        assert refused.status == 422
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < len(body)
+    assert memory_of(body, 422) < len(body)
+
+
+@pytest.mark.parametrize("value", [b'"a"', b"0.5", b'"\\\\\\""', b"{}"])
+@pytest.mark.parametrize("shape", [b'{"columns": {"city": [%s]}}', b'{"columns": {"city": [%s], "city": []}}'])
+def test_a_json_column_of_too_many_values_is_refused_before_it_takes_memory(shape, value):
+    body = shape % b",".join([value] * 1_000_000)
+    assert memory_of(body, 413) < 2 * len(body) + 4 * 2**20  # of NumPy's blocks
+
+
+@pytest.mark.parametrize("text", ["a,b" * 9, '",",",', '\\",\\', "\\\\,,", "é,\u0022,", "x" * 2**19 + '","'])
+def test_commas_within_texts_are_no_values(text):
+    texts = [text] * 10
+    for body in (
+        json.dumps({"columns": {"city": texts}}),
+        json.dumps({"columns": {"city": texts}}, ensure_ascii=False),
+    ):
+        assert read_rows(JSON, body.encode(), CITY, Limits(10, 10**6)).column("city").to_pylist() == texts
+        with pytest.raises(Refused, match="more than 9 rows"):
+            read_rows(JSON, body.encode(), CITY, Limits(9, 10**6))
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -228,6 +254,25 @@ def test_a_large_whole_number_is_the_nearest_double_in_every_format(number):
     assert read(ARROW, stream(pa.table({"n": [number]}))) == [float(number)]
 
 
+def test_texts_of_truth_values_and_whole_numbers_are_those_of_raw_files_in_every_format():
+    contract = {"open": RawColumn(type="boolean", clean=()), "floors": RawColumn(type="integer", clean=())}
+
+    def read(kind, truth, number):
+        body = {
+            JSON: json.dumps({"records": [{"open": truth, "floors": number}]}).encode(),
+            CSV: f"open,floors\n{truth},{number}\n".encode(),
+            ARROW: stream(pa.table({"open": [truth], "floors": [number]})),
+        }[kind]
+        return read_rows(kind, body, contract, Limits(10, 10**6)).to_pylist()
+
+    for kind in (JSON, CSV, ARROW):
+        assert read(kind, "Yes", "+3") == read(kind, "t", "3") == [{"open": True, "floors": 3}]
+        assert read(kind, "N", "-1") == [{"open": False, "floors": -1}]
+        for number in ("0x10", "0xFFFFFFFFFFFFFFFF"):
+            with pytest.raises(Refused, match=f"row 1, column floors: '{number}' is no integer"):
+                read(kind, "no", number)
+
+
 def test_csv_without_a_value_is_missing(server):
     found = post(server, b"city,floors,built,size,age\nRome,,NA,,1\n,2,2020-01-05,80.5,3\n", CSV)
     nulls = [{"city": "Rome", "floors": None, "built": None, "size": None, "age": 1}, ROW | {"city": None}]
@@ -284,7 +329,7 @@ def test_arrow_types_that_people_send(server):
     assert post(server, stream(small), ARROW).json() == expected
 
 
-def test_arrow_texts_that_are_many_times_their_body_are_refused(server):
+def test_arrow_that_is_many_times_its_body_is_refused(server):
     long, rows = pa.array(["a" * 10_000]), 10_000
     view = long.cast(pa.string_view())
     first = pa.array(np.zeros(rows, np.int8))
@@ -299,6 +344,15 @@ def test_arrow_texts_that_are_many_times_their_body_are_refused(server):
     ):
         answer = post(server, stream(pa.table({"city": city})), ARROW)
         assert answer.status_code == 413 and "more than 8,000,000 bytes" in answer.json()["error"], answer.text
+    # Very many batches, of which each takes memory.
+    batch = pa.record_batch({"city": pa.array([], pa.string())})
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        for _ in range(10_001):
+            writer.write_batch(batch)
+    assert len(sink.getvalue()) < 2_000_000
+    answer = post(server, sink.getvalue(), ARROW)
+    assert answer.status_code == 413 and "more than 10,000 batches" in answer.json()["error"]
     # One large dictionary that each of many batches would be checked with.
     batch = pa.record_batch({"city": pa.DictionaryArray.from_arrays(first[:1], pa.array(["a" * 1_000_000]))})
     sink = io.BytesIO()

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 import time
+import tracemalloc
 from dataclasses import replace
 from types import SimpleNamespace
 
 import httpx
+import msgspec
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from boostline.scoring.few_rows import FewRows
 from boostline.scoring.model_file import UBJ
 from boostline.serving import work
+from boostline.serving.answers import write_answer
 from boostline.serving.app import create_app
+from boostline.serving.bodies import JSON
+from boostline.serving.metrics import Metrics
 from boostline.serving.models import Picture, Served
 from boostline.serving.rate import CALLERS, rate_limit
 from boostline.serving.refusal import Refused
 from boostline.serving.settings import ServeSettings
+from boostline.serving.split import Seen, Shadow
 from boostline.serving.work import Workers
 from tests.serving.conftest import TASKS, raw_rows
 
@@ -172,6 +181,36 @@ def test_what_was_given_up_before_it_began_is_never_done():
 
     asyncio.run(give_up())
     assert not done
+
+
+@pytest.mark.parametrize("count", [0, 1, 5_000, 5_001, 100_000])
+def test_a_json_answer_takes_little_more_memory_than_its_bytes(count):
+    rows = {"prediction": ["yes"] * count, "probability": np.arange(count) % 7 / 7, "why": [{"size": 0.5}] * count}
+    table, head = pa.table(rows), {"dataset": "a", "version": "1", "date": "2020-01-01"}
+    expected = msgspec.json.encode({**head, "predictions": table.to_pylist()})
+    tracemalloc.start()
+    found = write_answer(JSON, table, head)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == expected
+    if count == 100_000:
+        assert peak < 3 * len(found)
+
+
+@pytest.mark.parametrize("classes", [2, 20, 200])
+def test_answers_that_wait_for_the_shadow_are_counted(served, classes):
+    row = {"prediction": "yes", **dict.fromkeys([f"probability_{number}" for number in range(classes)], 0.5)}
+    held = sys.getsizeof(row) + sum(map(sys.getsizeof, row.values()))
+    few, many = [row] * 16, pa.table({name: [value] * 10_000 for name, value in row.items()})
+    assert 16 * held < Seen(served, JSON, bytearray(), few, "r").size < 20 * 16 * held
+    seen = Seen(served, JSON, bytearray(), many, "r")
+    assert many.nbytes < seen.size < 2 * many.nbytes
+    metrics, workers = Metrics(lambda: None), Workers(ServeSettings())
+    shadow = Shadow(workers, metrics, ServeSettings(max_body_bytes=2 * seen.size))
+    for _ in range(3):
+        shadow.add(seen)
+    assert metrics.shadow_dropped.labels("binary")._value.get() == 1
+    workers.close()
 
 
 def test_a_limit_lets_one_seconds_requests_through_and_fills_up_again():

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
@@ -16,10 +17,11 @@ from pyspark.sql import functions as F
 from boostline.dataset import parse_dataset
 from boostline.dataset.pattern import check_pattern, portable_pattern
 from boostline.dataset.tables import Column
-from boostline.spark.contract import SPARK_TYPES, clean_text
+from boostline.errors import DataInvalid
+from boostline.spark.contract import SPARK_TYPES, _typed, clean_text
 from boostline.spark.feature_fit import fit, flat_rows
 from boostline.spark.feature_rows import with_features
-from boostline.transform import RawColumn, Transform
+from boostline.transform import RawColumn, Transform, cast_column
 
 DATASET = parse_dataset({
     "name": "everything",
@@ -125,6 +127,30 @@ def test_same_features_from_generated_rows(
             if (a is None) != (b is None) or (a is not None and abs(a - b) > 1e-9 * max(1.0, abs(a)))
         ]
         assert not differing, f"{name}: {differing[:3]}"
+
+
+TYPED_TEXTS = {
+    "boolean": "true TRUE tRue t T yes Yes y 1 false False f F no NO n 0 on off 2 01 yess true? tt -",
+    "integer": "3 +3 03 +03 -3 -03 0x10 0X10 -0x1 +0x1 0xFF 3.0 1e2 ++3 +-3 + - 3L ٣ x 0xFFFFFFFFFFFFFFFF",
+    "long": f"3 {2**63 - 1} +{2**63 - 1} {-(2**63)} {2**63} 0x10 0xFFFFFFFFFFFFFFFF",
+}
+
+
+def cast_or_none(text: str, kind: str) -> Any:
+    try:
+        return cast_column("c", pa.array([text]), kind)[0].as_py()
+    except DataInvalid:
+        return None
+
+
+@pytest.mark.parametrize("kind", TYPED_TEXTS)
+def test_texts_are_typed_as_ingest_types_them(spark: SparkSession, kind: str) -> None:
+    texts = TYPED_TEXTS[kind].split()
+    frame = spark.createDataFrame(pa.table({"n": range(len(texts)), "text": texts}))
+    typed = frame.select("n", _typed(Column(type=kind), F.col("text")).alias("value")).orderBy("n").collect()
+    assert [(text, cast_or_none(text, kind)) for text in texts] == [
+        (text, row.value) for text, row in zip(texts, typed, strict=True)
+    ]
 
 
 PATTERNS = [

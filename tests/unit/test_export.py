@@ -148,6 +148,18 @@ def changed(model, **update):
     return replace(model, transform=transform)
 
 
+def test_a_feature_may_have_the_name_of_what_a_logistic_baseline_computes():
+    spec = {"columns": {"margin": {"type": "double", "clean": []}}, "derived": {}, "numeric": {"margin": None}}
+    spec |= {"format": 1, "dataset": "d", "task": "binary", "date": "2020-01-01", "categorical": {}, "label": "l"}
+    transform = Transform.model_validate({**spec, "names": ["margin"], "classes": ["no", "yes"]})
+    body = {"means": {"margin": 0.25}, "intercept": -1.0, "coefficients": {"margin": 2.0}}
+    rows = [{"margin": value} for value in (3.0, 0.1, -4.0, None)]
+    chances = [1 / (1 + math.exp(1 - 2 * (0.25 if row["margin"] is None else row["margin"]))) for row in rows]
+    found = evaluate(pmml_of(transform, baseline_pmml(body, transform, 0.5)), rows)
+    assert found["prediction"] == ["yes", "no", "no", "no"]
+    assert found["probability"] == pytest.approx(chances)
+
+
 def test_what_pmml_cannot_say_is_refused_by_name():
     model = trained("regression")
     for name, value, message in (

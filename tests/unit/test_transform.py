@@ -86,6 +86,44 @@ def test_a_whole_number_that_no_double_equals_becomes_the_nearest_as_it_does_fro
         cast_column("floors", pa.array([2**64 - 1], pa.uint64()), "long")
 
 
+AS_TEXT = {
+    "boolean": {
+        True: ["true", "TRUE", "tRue", "t", "T", "yes", "Yes", "y", "1"],
+        False: ["false", "False", "f", "F", "no", "NO", "n", "0"],
+        None: ["on", "off", "2", "01", "yess", "true?", "tt", "-"],
+    },
+    "integer": {3: ["3", "+3", "03", "+03"], -3: ["-3", "-03"], None: [
+        "0x10", "0X10", "-0x1", "+0x1", "0xFFFFFFFFFFFFFFFF", "3.0", "1e2", "++3", "+-3", "+", "-", "+ 3", "3L", "٣", "x"]},
+    "long": {2**63 - 1: [str(2**63 - 1), f"+{2**63 - 1}"], None: ["0x10", "0xFFFFFFFFFFFFFFFF", str(2**63)]},
+}  # fmt: skip
+"""Texts by what Spark reads them as; tests/spark/test_transform_agrees.py asks Spark."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [(kind, value, text) for kind, values in AS_TEXT.items() for value, texts in values.items() for text in texts],
+)
+def test_texts_are_read_as_spark_reads_them(kind: str, value: object, text: str) -> None:
+    if value is None:
+        with pytest.raises(DataInvalid, match=f"does not fit {kind}"):
+            cast_column("c", pa.array([text]), kind)
+        return
+    for layout in (pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())):
+        assert cast_column("c", pa.array([text, None]).cast(layout), kind).to_pylist() == [value, None]
+
+
+@pytest.mark.parametrize(
+    "layout", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.large_string())], ids=str
+)
+def test_times_may_be_texts_of_any_layout(layout: pa.DataType) -> None:
+    for kind, texts in {
+        "timestamp": ["2013-03-31T10:00:00", "2013-03-31T12:00:00+02:00", None],
+        "date": ["2013-03-31", "2013-02-28", None],
+    }.items():
+        expected = cast_column("c", pa.array(texts), kind)
+        assert cast_column("c", pa.array(texts).cast(layout), kind).equals(expected)
+
+
 def test_texts_that_mean_missing_are_those_of_the_table_that_a_column_comes_from() -> None:
     kind = {"type": "string", "clean": ["trim", {"replace": "[0-9]+"}]}
     readings: dict[str, Any] = {"meter": {"type": "long"}, "load": {"type": "double"}, "kind": kind}

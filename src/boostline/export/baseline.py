@@ -16,6 +16,9 @@ from boostline.export.elements import Open, element, mining_schema
 from boostline.export.transformation import code_field, number_field, shared_fields
 from boostline.transform import Transform
 
+MARGIN = "margin(0)"
+"""As internal names are: no column has parentheses."""
+
 
 def baseline_pmml(body: Mapping[str, Any], transform: Transform, threshold: float) -> Any:
     """The baseline with its transformation as one PMML model.
@@ -56,12 +59,12 @@ def baseline_pmml(body: Mapping[str, Any], transform: Transform, threshold: floa
 def _logistic(body: Mapping[str, Any], transform: Transform, threshold: float, head: list[Any]) -> Open:
     names = [*[f"code({name})" for name in transform.categorical], *[f"double({name})" for name in transform.numeric]]
     table = _table(body["intercept"], body["coefficients"], transform)
-    margin = element("RegressionModel", mining_schema(names), margin_output("margin", "double"), table,
+    margin = element("RegressionModel", mining_schema(names), margin_output(MARGIN, "double"), table,
                      functionName="regression")  # fmt: skip
     cut = None
     if threshold < 1:
         cut = repr(math.log(threshold / (1 - threshold))) if threshold > 0 else "-Infinity"
-    models = {"margin": margin, "answer": decision("margin", cut, class_names(transform))}
+    models = {"margin": margin, "answer": decision(MARGIN, cut, class_names(transform))}
     chain = [element("Segment", element("True"), model, id=name) for name, model in models.items()]
     segmentation = element("Segmentation", *chain, multipleModelMethod="modelChain")
     return Open("MiningModel", {"functionName": "classification"}, [*head, segmentation])

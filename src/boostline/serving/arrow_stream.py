@@ -9,6 +9,8 @@ from typing import Any
 from boostline.serving.fit import Limits, check_rows, is_text
 from boostline.serving.refusal import Refused
 
+MOST_BATCHES = 10_000
+"""What a batch takes beside its values is many times the bytes that an empty one comes in."""
 _RECORD_BATCH, _DICTIONARY_BATCH = "record batch", "dictionary"
 
 
@@ -30,7 +32,8 @@ def read_stream(body: bytes | bytearray, names: Iterable[str], limits: Limits) -
     import pyarrow as pa
 
     remedy = "Send a stream as pyarrow.ipc.new_stream writes it, without compression"
-    wanted, batches, rows, size = set(names), [], 0, 0
+    wanted, rows, size = set(names), 0, 0
+    batches: list[Any] = []
     try:
         if _is_compressed(body):
             raise Refused(400, "the Arrow stream is compressed", remedy)
@@ -43,6 +46,8 @@ def read_stream(body: bytes | bytearray, names: Iterable[str], limits: Limits) -
             for batch in reader:
                 rows += batch.num_rows
                 check_rows(rows, limits.rows)
+                if len(batches) == MOST_BATCHES:
+                    raise Refused(413, f"the Arrow stream has more than {MOST_BATCHES:,} batches", "Send larger ones")
                 batches.append(batch.select(kept))
                 # Each batch is validated with its dictionaries, which a stream may share among thousands of batches.
                 size += batches[-1].get_total_buffer_size()

@@ -73,12 +73,12 @@ def few_records(body: bytes | bytearray, most: int) -> list[Any] | None:
 
 def _from_json(body: bytes | bytearray, contract: Contract, limits: Limits) -> tuple[Mapping[str, Any], int]:
     try:
-        found = _decoder(tuple(contract)).decode(body)
-    except msgspec.ValidationError as error:
+        # Values as objects take many times the bytes of their text: columns that may be too long are counted before.
+        many = body.count(b",") > limits.rows * (len(contract) + 1)
+        found = _decoder(tuple(contract), msgspec.Raw if many else list[Value]).decode(body)
+    except _NO_JSON as error:
         _check_records(body, contract, str(error))
         raise _why_not(str(error)) from None
-    except _NO_JSON as error:
-        raise _not_json(error) from error
     if (found.records is UNSET) is (found.columns is UNSET):
         raise _no_shape()
     if found.records is UNSET:
@@ -93,17 +93,16 @@ def _from_json(body: bytes | bytearray, contract: Contract, limits: Limits) -> t
 
 
 @lru_cache(64)
-def _decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
-    """Reads what the contract names and nothing else.
+def _decoder(names: tuple[str, ...], column: Any) -> msgspec.json.Decoder[Any]:
+    """Reads what the contract names and nothing else; the lists below `columns` as that type.
 
     Rows without a dictionary each cost half of the time; and of what is skipped no objects are made, which take many
     times the bytes of their text.
     """
     fields = {f"c{index}": name for index, name in enumerate(names)}
     row = msgspec.defstruct("Row", [(field, Value) for field in fields], rename=fields, gc=False)
-    lists = msgspec.defstruct(
-        "Columns", [(field, list[Value] | UnsetType, UNSET) for field in fields], rename=fields, gc=False
-    )
+    optional = [(field, column | UnsetType, UNSET) for field in fields]
+    lists = msgspec.defstruct("Columns", optional, rename=fields, gc=False)
     records, columns = ("records", list[row] | UnsetType, UNSET), ("columns", lists | UnsetType, UNSET)  # type: ignore[valid-type]
     return msgspec.json.Decoder(msgspec.defstruct("Body", [records, columns], gc=False))
 
@@ -124,10 +123,10 @@ def _check_records(body: bytes | bytearray, contract: Contract, why: str) -> Non
 
 
 def _why_not(why: str) -> Refused:
-    """What msgspec says of a body that does not fit, in the caller's terms."""
+    """What msgspec says of a body that is no JSON or does not fit, in the caller's terms."""
     expected, _, place = why.removesuffix("`").partition(" - at `$")
     if not expected.startswith("Expected"):
-        return _not_json(expected)  # a number out of range
+        return _not_json(expected)
     if not place:
         return _no_shape()
     if place in (".records", ".columns"):
@@ -144,10 +143,10 @@ def _why_not(why: str) -> Refused:
     return Refused(422, text, "Send a text, number or null")
 
 
-def _not_json(error: Exception | str) -> Refused:
+def _not_json(why: str) -> Refused:
     return Refused(
         400,
-        f"the body is not JSON: {str(error)[:200]}",
+        f"the body is not JSON: {why[:200]}",
         "Send UTF-8 JSON. It has no NaN and no Infinity: a missing number is null",
     )
 
@@ -159,6 +158,7 @@ def _no_shape() -> Refused:
 def _column_lists(columns: Any, contract: Contract, max_rows: int) -> dict[str, list[Any]]:
     found = dict(zip(contract, msgspec.structs.astuple(columns), strict=True))
     check_columns([name for name, values in found.items() if values is not UNSET], contract, "the request")
+    found = {name: _counted(name, values, max_rows) for name, values in found.items()}
     lengths = {name: len(values) for name, values in found.items()}
     longest = max(lengths, key=lambda name: lengths[name])
     shortest = min(lengths, key=lambda name: lengths[name])
@@ -170,6 +170,33 @@ def _column_lists(columns: Any, contract: Contract, max_rows: int) -> dict[str, 
         )
     check_rows(lengths[longest], max_rows)
     return found
+
+
+def _counted(name: str, values: Any, max_rows: int) -> list[Any]:
+    """A column as a list, if it has not too many values."""
+    if isinstance(values, list):
+        return values
+    text = bytes(values)
+    if text.count(b",") >= max_rows:
+        check_rows(_commas_between(text) + 1, max_rows)
+    try:
+        return msgspec.json.decode(text, type=list[Value])
+    except _NO_JSON as error:
+        what, _, place = str(error).partition(" - at `$")
+        raise _why_not(f"{what} - at `$.columns.{name}{place or '`'}") from None
+
+
+def _commas_between(text: bytes) -> int:
+    """The commas of a JSON list that are not within its texts."""
+    import numpy as np
+
+    plain, inside, commas = text.replace(rb"\\", b"").replace(rb"\"", b""), False, 0
+    for start in range(0, len(plain), 2**20):
+        block = np.frombuffer(plain[start : start + 2**20], np.uint8)
+        within = np.logical_xor.accumulate(block == ord('"')) ^ inside
+        commas += int(np.count_nonzero((block == ord(",")) & ~within))
+        inside = within[-1]
+    return commas
 
 
 def _array(name: str, values: Sequence[Any], kind: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +29,9 @@ log = logging.getLogger("boostline.serving")
 
 MODEL_THREADS = 1
 """Threads of XGBoost in one prediction: requests run beside each other, and large ones are cut into parts."""
+AGAIN_SECONDS, AGAIN_LOOKS = 60, 20
+"""A version that was refused is loaded again after so long, or so many looks where that is sooner: loading it downloads
+it, and what was refused once is mostly refused again."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +80,32 @@ class Picture:
         return {f"{dataset}@{alias}": item.version for (dataset, alias), item in sorted(self.served.items())}
 
 
+@dataclass(frozen=True)
+class _Refused:
+    """A version that could not be used."""
+
+    version: str
+    sha256: str | None
+    error: Exception
+    until: float
+    """When it is loaded again, by the clock of `Models`."""
+
+
 class Models:
     """The current picture, kept up to date by one thread.
 
     Args:
         settings: The lake, MLflow, the folder of dataset files: each of them is served.
         serve: Poll interval, and which datasets want a challenger.
+        clock: Seconds that only grow.
     """
 
-    def __init__(self, settings: Settings, serve: ServeSettings) -> None:
+    def __init__(self, settings: Settings, serve: ServeSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._serve = serve
+        self._clock = clock
+        self._refused: dict[tuple[str, str], _Refused] = {}
+        self._tried = {name for name, share in serve.challenger_share.items() if share > 0} | serve.shadow
         self._store = Store(settings)
         self.current = Picture()
 
@@ -108,9 +126,11 @@ class Models:
     def refresh(self, mlflow: Tracking) -> None:
         """Make the picture that the registry asks for. What cannot be had stays as it was."""
         before = self.current
-        served, problems, refused = dict(before.served), dict[str, str](), list[str]()
+        served, refused = dict(before.served), list[str]()
         datasets = tuple(path.stem for path in dataset_files(self._settings.datasets))
         wanted = self._wanted(datasets)
+        unknown = "there is no such dataset: mend BOOSTLINE_SERVE_CHALLENGER_SHARE or BOOSTLINE_SERVE_SHADOW"
+        problems = {f"{name}@{CHALLENGER}": unknown for name in sorted(self._tried - {*datasets})}
         for dataset, alias in wanted:
             try:
                 self._bring_up(mlflow, served, dataset, alias)
@@ -126,7 +146,7 @@ class Models:
                     log.exception("%s: a fault that no check foresaw", name)
                 problems[name] = problem
         served = {key: item for key, item in served.items() if key[0] in datasets}
-        if refused and len(refused) == len(wanted):  # of a model that is not there, MLflow says that to a reader, too
+        if refused and len(refused) == len(wanted):  # of one model alone, it may be that model's own rights
             self._tell(before, datasets=datasets, served=served, problems=problems, registry=refused[0])
             return
         self._tell(before, datasets=datasets, served=served, problems=problems, registry="ok", asked=time.time())
@@ -139,18 +159,29 @@ class Models:
                 log.exception("following the aliases failed; trying again")
 
     def _wanted(self, datasets: tuple[str, ...]) -> list[tuple[str, str]]:
-        tried = {name for name, share in self._serve.challenger_share.items() if share > 0} | self._serve.shadow
-        return [(name, CHAMPION) for name in datasets] + [(name, CHALLENGER) for name in datasets if name in tried]
+        return [(name, CHAMPION) for name in datasets] + [
+            (name, CHALLENGER) for name in datasets if name in self._tried
+        ]
 
     def _bring_up(self, mlflow: Tracking, served: dict[tuple[str, str], Served], dataset: str, alias: str) -> None:
         version, key = mlflow.aliased(dataset, alias), (dataset, alias)
         if version is None:
             served.pop(key, None)
             return
-        held = served.get(key)
-        if held and (held.version, held.sha256) == (version.version, version.tags.get(TAG + "sha256")):
+        held, refused = served.get(key), self._refused.get(key)
+        wanted = (version.version, version.tags.get(TAG + "sha256"))
+        if held and (held.version, held.sha256) == wanted:
             return
-        served[key] = self._load(version, alias)
+        if refused and (refused.version, refused.sha256) == wanted and self._clock() < refused.until:
+            raise refused.error.with_traceback(None)  # which would hold the model
+        try:
+            served[key] = self._load(version, alias)
+        except RetryError:
+            raise
+        except Exception as error:
+            wait = min(AGAIN_SECONDS, AGAIN_LOOKS * self._serve.poll_seconds)
+            self._refused[key] = _Refused(*wanted, error, self._clock() + wait)
+            raise
 
     def _load(self, version: Version, alias: str) -> Served:
         model = load_version(self._store, version)

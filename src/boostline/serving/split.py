@@ -48,7 +48,9 @@ class Seen:
     @property
     def size(self) -> int:
         """In memory, about, in bytes."""
-        return 2 * len(self.body) + 1024
+        few = self.answer if isinstance(self.answer, list) else None  # of plain values: a dictionary for each row
+        answer = self.answer.nbytes if few is None else sum(200 + 100 * len(row) for row in few)
+        return 2 * len(self.body) + 1024 + int(answer)
 
 
 class Shadow:
@@ -59,7 +61,8 @@ class Shadow:
     Args:
         workers: Scored there, one request at a time.
         metrics: Gets the predictions, and how far they are from the answers.
-        settings: Most rows of a request; and bodies of `max_body_bytes` together may wait, more are dropped and counted.
+        settings: Most rows of a request; and bodies and answers of `max_body_bytes` together may wait, more are
+            dropped and counted.
     """
 
     def __init__(self, workers: Workers, metrics: Metrics, settings: ServeSettings) -> None:
