@@ -74,16 +74,16 @@ def evaluate(
     """
     import numpy as np
 
-    y, p = np.asarray(label, np.float64), np.asarray(prediction, np.float64)
+    y, p = np.asarray(label, np.float64), np.asarray(prediction)
     if not np.isfinite(p).all():
         rows = int((~np.isfinite(p)).sum())
         raise ModelRefused(f"{rows} of {p.size} predictions are NaN or infinite", "Lower eta or check the features")
     if not len(y):
         return {}
     if task == "regression":
-        return _regression(y, p)
+        return _regression(y, p.astype(np.float64, copy=False))
     if task == "binary":
-        return _binary(y, p, threshold, classes or ("0", "1"))
+        return _binary(y, p.astype(np.float64, copy=False), threshold, classes or ("0", "1"))
     return _multiclass(y.astype(np.int64), p, classes or tuple(str(index) for index in range(p.shape[1])))
 
 
@@ -166,19 +166,21 @@ def _binary(y: Floats, p: Floats, threshold: float, classes: tuple[str, ...]) ->
     return metrics | {name: positive[name] for name in ("precision", "recall", "f1")} | {PER_CLASS: per_class}
 
 
-def _multiclass(y: NDArray[np.int64], p: Floats, classes: tuple[str, ...]) -> Metrics:
+def _multiclass(y: NDArray[np.int64], p: NDArray[Any], classes: tuple[str, ...]) -> Metrics:
+    """In double precision one class at a time: all of XGBoost's single ones twice over could fill the memory."""
     import numpy as np
 
     eps = np.finfo(np.float64).eps
     decided = p.argmax(axis=1)
+    of_own_class = p[np.arange(len(y)), y].astype(np.float64)
     metrics: Metrics = {
-        "log_loss": -float(np.log(np.clip(p[np.arange(len(y)), y], eps, 1 - eps)).mean()),
+        "log_loss": -float(np.log(np.clip(of_own_class, eps, 1 - eps)).mean()),
         "accuracy": float((decided == y).mean()),
     }
     seen = np.bincount(y, minlength=len(classes))
-    if defined := [(y == index, p[:, index]) for index in np.flatnonzero((seen > 0) & (seen < len(y)))]:
-        for name, area in (("auc", _auc), ("pr_auc", _average_precision)):
-            metrics[name] = float(np.mean([area(*each) for each in defined]))
+    defined = np.flatnonzero((seen > 0) & (seen < len(y)))
+    for name, area in (("auc", _auc), ("pr_auc", _average_precision)) if len(defined) else ():
+        metrics[name] = float(np.mean([area(y == index, p[:, index].astype(np.float64)) for index in defined]))
     per_class = {name: _class_metrics(y == index, decided == index) for index, name in enumerate(classes)}
     occurs = [classes[index] for index in np.union1d(y, decided)]
     for name in ("precision", "recall", "f1"):

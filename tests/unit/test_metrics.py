@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -159,3 +160,15 @@ def test_names_of_metrics_are_mlflows_and_each_class_has_its_own():
     assert len(set(names)) == len(labels) + 1
     assert names[:5] == ["auc", "precision/w_ 0", "precision/w_", "precision/w_ 2", "precision/a__b"]
     assert names[-2:] == ["precision/grün", "precision/two words"]
+
+
+def test_single_precision_of_many_classes_is_measured_without_a_second_copy():
+    rng = np.random.default_rng(0)
+    label, raw = rng.integers(0, 50, 10_000), rng.random((10_000, 50), np.float32)
+    single = raw / raw.sum(axis=1, keepdims=True)
+    tracemalloc.start()
+    found = evaluate("multiclass", label, single)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * single.nbytes, "what a copy in double precision takes"
+    assert found == evaluate("multiclass", label, single.astype(np.float64))
