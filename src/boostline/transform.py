@@ -217,8 +217,9 @@ def cast_column(name: str, values: Any, kind: str) -> Any:
             values = values.cast(values.type.value_type)
         if kind != "string" and values.type in (pa.string(), pa.large_string(), pa.string_view()):
             values = values.cast(pa.string())
-            for pattern, by in _AS_SPARK.get(kind, ()):
-                values = pc.replace_substring_regex(values, pattern, by)
+            if kind in _AS_SPARK and not pc.all(pc.ascii_is_decimal(values)).as_py():  # most whole numbers are no more
+                for pattern, by in _AS_SPARK[kind]:
+                    values = pc.replace_substring_regex(values, pattern, by)
             if kind == "timestamp":
                 return _timestamps(values)
         # Pandas' timestamps count nanoseconds, which the contract's do not. Whole numbers that no double equals become the
