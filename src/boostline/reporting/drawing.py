@@ -61,7 +61,7 @@ def plot(x_label: str, y_label: str, *, height: int = HEIGHT, **ranges: Any) -> 
         stylesheets=[_STYLE],
         **ranges,
     )
-    found.xaxis.ticker.desired_num_ticks = 4  # more of them run into each other on a telephone
+    found.xaxis.ticker.desired_num_ticks = 5  # more of them run into each other on a telephone
     return found
 
 
