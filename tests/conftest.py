@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from copy import copy
 from secrets import token_hex
 from typing import Any
+from unittest import mock
 
 import hypothesis
 import pytest
@@ -41,6 +43,13 @@ class SharedServers(LoadFileScheduling):  # type: ignore[misc]
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """What `--dist loadfile` uses; the other ways to distribute are left as they are."""
     return SharedServers(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """What a test leaves in the environment ends with it: the command line takes over that of a stack set up in this checkout."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture(scope="session")

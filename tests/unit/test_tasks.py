@@ -207,6 +207,8 @@ def test_answer_about_a_version_that_was_replaced_goes_to_no_other(task, store, 
 
     promotes["question"] = approval.question(dataset.name, **context)
     assert approval.decide(dataset.name, **context)["promoted"] is (option == "Approve")
+    del promotes["question"]["version"]  # as one that was put before an upgrade
+    assert approval.decide(dataset.name, **context)["promoted"] is (option == "Approve")
 
 
 def test_a_question_about_a_report_that_was_removed_says_what_to_do_instead(tasks, store, monkeypatch):

@@ -162,7 +162,8 @@ def decide(dataset: str, **context: Any) -> dict[str, Any]:
             when=said["responded_at"].astimezone(UTC).isoformat(),
             why=str((said["params_input"] or {}).get("reason") or ""),
         )
-        version, now = pull(context, "question")["version"], version_number(store, model)
+        now = version_number(store, model)
+        version = pull(context, "question").get("version", now)  # a question of before an upgrade names none
         if now != version:
             since = f"its run {asked.run.run_id} was run again and holds version {now or 'none'} now"
             raise NothingToDo(record_lapse(settings, dataset, version, answer, since))
