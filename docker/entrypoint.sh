@@ -34,6 +34,9 @@ fi
 
 case "${1:-}" in
   spark-master)
+    # Spark writes these files without fsync. One that a power loss left empty would keep the master from ever becoming active;
+    # who is missing in them registers again.
+    find /var/lib/boostline/recovery -type f -empty -delete
     exec "$SPARK_HOME/bin/spark-class" org.apache.spark.deploy.master.Master --host "$(hostname)" --port 7077 --webui-port 8080 ;;
   spark-worker)
     exec "$SPARK_HOME/bin/spark-class" org.apache.spark.deploy.worker.Worker --host "$(on_spark)" --webui-port 8081 \

@@ -172,6 +172,10 @@ class Tracking:
             )
         except Missing:
             return None
+        except EnvironmentUnfit:
+            if self._is_registered(dataset):
+                raise
+            return None
 
     def aliased(self, dataset: str, alias: str) -> Version | None:
         """The version that an alias names, or none."""
@@ -182,10 +186,14 @@ class Tracking:
         except Missing:
             return None
         except EnvironmentUnfit:
-            # With a login, MLflow forbids what was never registered. What this user may read is found; a wrong login fails.
-            if self._mlflow.get("registered-models/search", {"filter": f"name = '{dataset}'"}).get("registered_models"):
+            if self._is_registered(dataset):
                 raise
             return None
+
+    def _is_registered(self, dataset: str) -> bool:
+        """With a login, MLflow forbids what is not registered, too. What this user may read is found; a wrong login fails."""
+        found = self._mlflow.get("registered-models/search", {"filter": f"name = '{dataset}'"})
+        return bool(found.get("registered_models"))
 
     def aliases(self, dataset: str) -> dict[str, str]:
         """Alias → version; empty where nothing is registered."""

@@ -88,18 +88,9 @@ class Transform(BaseModel):
         """
         return self.features(self.clean(raw))
 
-    def for_clean_rows(self, dataset: Dataset | None = None) -> Transform:
-        """The same for rows of the lake. Ingest has applied their string rules, and twice they may give another text.
-
-        Args:
-            dataset: Whose rules ingest applied, where they may be others than this transformation's own.
-        """
-        columns = {
-            name: column.model_copy(update={"clean": ()})
-            if dataset is None or column.clean == string_rules(dataset.raw_columns.get(name))
-            else column
-            for name, column in self.columns.items()
-        }
+    def for_clean_rows(self) -> Transform:
+        """The same for rows of the lake. Ingest has applied these string rules, and twice they may give another text."""
+        columns = {name: column.model_copy(update={"clean": ()}) for name, column in self.columns.items()}
         return self.model_copy(update={"columns": columns})
 
     def clean(self, table: Any) -> Any:

@@ -358,3 +358,5 @@ def test_a_dataset_that_was_never_registered_is_no_problem_although_mlflow_forbi
             "later has no model yet: no version has been promoted",
         )
         assert server.predict("nobody", raw_rows("binary", 1)).status_code == 404
+        with tracking(world.settings.model_copy(update={"mlflow_uri": uri})) as mlflow:
+            assert mlflow.version("later", "1") is None

@@ -153,6 +153,20 @@ def test_champion_that_learnt_under_another_split_is_not_compared(pipeline):
     )
 
 
+def test_champion_that_learnt_from_otherwise_clean_rows_is_not_compared(pipeline):
+    pipeline.run("2020-03-30")
+    city = {"type": "string", "clean": ["trim", "lower", {"replace": "x"}]}
+    other = toy_dataset(
+        "regression", pipeline.dataset.name, **{"tables.rows.columns.city": city, "gate.beat_champion": 0.9}
+    )
+    features, model = pipeline.train("2020-03-31", seed=5, dataset=other)
+    verdict = pipeline.judge("2020-03-31", features, model, dataset=other)
+    assert verdict["passed"] and verdict["champion"]["metrics"] is None
+    assert verdict["reasons"][-1].startswith(
+        "the champion, version 1, was not compared: it learnt from column city as string"
+    )
+
+
 def test_backfill_promotes_only_where_the_dataset_says_so(pipeline):
     features, model = pipeline.train("2020-03-31")
     pipeline.judge("2020-03-31", features, model)

@@ -120,6 +120,14 @@ def test_keys_that_have_expired_are_refused_keys(store: Store) -> None:
         Store(store.settings.model_copy(update={"s3_endpoint": endpoint})).put("key", b"")
 
 
+def test_a_clock_that_is_off_is_told_and_may_be_right_later(store: Store) -> None:
+    with (
+        answering(403, "RequestTimeTooSkewed") as endpoint,
+        pytest.raises(StoreUnavailable, match=r"differ by minutes\.\nSet the clock"),
+    ):
+        Store(store.settings.model_copy(update={"s3_endpoint": endpoint})).put("key", b"")
+
+
 def test_what_was_deleted_meanwhile_is_another_object_than_expected(store: Store) -> None:
     """AWS answers so; the server of these tests answers 412."""
     with answering(404, "NoSuchKey") as endpoint, pytest.raises(PreconditionFailed):

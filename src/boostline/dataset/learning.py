@@ -63,7 +63,12 @@ class XGBoostParams(Section):
     max_delta_step: float | None = Field(
         None, ge=0, description="Largest step of a leaf; 0: no limit. XGBoost's own is 0.7 for `count:poisson`, else 0"
     )
-    scale_pos_weight: float = Field(1.0, gt=0, description="Weight of the positive rows of a binary label")
+    scale_pos_weight: float = Field(
+        1.0,
+        gt=0,
+        description="Weight of the positive rows of a binary label. Early stopping and `log_loss` do not know it: to decide "
+        "otherwise between few and many, `model.threshold` is the better means",
+    )
     max_bin: int = Field(256, ge=2, le=65535, description="Histogram bins of a numeric column")
     grow_policy: Literal["depthwise", "lossguide"] = Field(
         "depthwise", description="Split level by level, or where the loss falls most"

@@ -35,7 +35,11 @@ class Dataset(Section):
     label: Label = Field(description="What is predicted")
     id: tuple[ColumnName, ...] = Field(min_length=1, description="Columns that identify a row of the daily table")
     tables: dict[Name, Table] = Field(min_length=1, description="Exactly one is daily: its rows are learnt from")
-    joins: tuple[Name, ...] = Field((), description="Reference tables joined to the daily table by their key, in order")
+    joins: tuple[Name, ...] = Field(
+        (),
+        description="Reference tables joined to the daily table by their key, in order, as they are now: a run of a past "
+        "date sees what a row says today",
+    )
     split: TimeSplit | HashSplit | FirstRowsSplit = Field(
         discriminator="kind",
         description="Which rows train, which validate (they stop the training), which test (they measure the models)",

@@ -192,6 +192,10 @@ class Store:
                     f"{where} does not implement conditional writes",
                     "Use a store that has them, such as AWS S3, SeaweedFS or MinIO",
                 ) from error
+            if code == "RequestTimeTooSkewed":
+                raise StoreUnavailable(
+                    f"{where}: its clock and this machine's differ by minutes", "Set the clock, by NTP for instance"
+                ) from error
             if status in (401, 403) or code in ("ExpiredToken", "InvalidToken"):  # AWS answers those with 400
                 raise StoreUnsuitable(
                     f"{where} refuses these keys for {self.uri(key)} ({code})",

@@ -22,6 +22,7 @@ from boostline.registry.gate import decide
 from boostline.registry.leakage import why_known
 from boostline.registry.moves import is_settled
 from boostline.registry.versions import CHAMPION, date_of, load_version, verdict_of
+from boostline.scoring.contract import other_contract
 from boostline.scoring.engine import allowed_threads
 from boostline.scoring.model_file import Model
 from boostline.settings import Settings
@@ -109,13 +110,14 @@ def _score_champion(
     name, learnt = f"the champion, version {champion.version}", date_of(champion)
     if learnt > day.isoformat():
         return None, [f"{name}, was not compared: its data date {learnt} is later, so it may know these test rows"]
-    # The champion's own rules are applied where they differ from those that cleaned these rows.
-    model = load_version(store, champion).for_clean_rows(dataset)
+    model = load_version(store, champion)
     if model.info.task != dataset.task:
         return None, [f"{name}, was not compared: its task is {model.info.task}, this one's is {dataset.task}"]
     if known := why_known(model.info.split, date.fromisoformat(learnt), dataset, day):
         return None, [f"{name}, was not compared: {known}, so it may know these test rows"]
-    raw = read_parquet(store, test_raw_keys(features))
+    if differs := other_contract(model, dataset):
+        return None, [f"{name}, was not compared: it {differs}"]
+    raw, model = read_parquet(store, test_raw_keys(features)), model.for_clean_rows()
     classes = tuple(str(item) for item in features.details.get("classes") or ())
     try:
         prediction = predict_in_order(model, raw.drop_columns([LABEL]), classes, allowed_threads(settings.threads))

@@ -111,7 +111,7 @@ def load_test_rows(
 
     seed = int(hashlib.sha256(candidate.info.fingerprint.encode()).hexdigest()[:8], 16)
     raw, total, places = _sample(store, test_raw_keys(features), TEST_ROWS, seed)
-    candidate, champion = candidate.for_clean_rows(dataset), champion and champion.for_clean_rows(dataset)
+    candidate, champion = candidate.for_clean_rows(), champion and champion.for_clean_rows()
     label = raw.column(LABEL).to_numpy()
     threads, notes = allowed_threads(settings.threads), list[str]()
     classes = tuple(str(item) for item in features.details.get("classes") or ())

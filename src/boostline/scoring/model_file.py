@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from boostline.dataset import Dataset
 from boostline.errors import ModelRefused
 from boostline.lake import published
 from boostline.lake.manifest import Manifest, require_published
@@ -93,9 +92,9 @@ class Model:
     files: Mapping[str, bytes]
     """What it was loaded from, by name, for whoever hands it on."""
 
-    def for_clean_rows(self, dataset: Dataset | None = None) -> Model:
+    def for_clean_rows(self) -> Model:
         """The same for rows of the lake, which are clean already; see `Transform.for_clean_rows`."""
-        return replace(self, transform=self.transform.for_clean_rows(dataset))
+        return replace(self, transform=self.transform.for_clean_rows())
 
     def predict(self, raw: Any, threads: int = 1) -> NDArray[np.float64]:
         """Score raw rows.

@@ -22,7 +22,7 @@ from boostline.serving.refusal import Refused
 log = logging.getLogger("boostline.serving")
 
 OPEN = ("/health/live", "/health/ready", "/metrics")
-"""Answered without a token and without a limit; they tell nothing of the data."""
+"""Answered without a token and without a limit; /metrics tells of the answers, in sum: see docs/deploy.md."""
 OPENSCORING = "/openscoring/"
 """Below it answers look as Openscoring's clients expect them."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

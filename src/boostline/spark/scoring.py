@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,11 @@ from pyspark.sql import functions as F
 from boostline.dataset import Dataset
 from boostline.errors import DataInvalid
 from boostline.lake.store import Store
+from boostline.scoring.contract import other_contract
 from boostline.scoring.model_file import INFO, TRANSFORM, Model, load_model
 from boostline.spark.clean import require_one_match
 from boostline.spark.names import quoted, schema_of
 from boostline.spark.rowhash import as_text, hash_of, sum_of
-from boostline.transform import string_rules
 
 VERSION = "model_version"
 ROWS_PER_BATCH = 65_536
@@ -59,17 +59,11 @@ def require_same_contract(model: Model, version: str, dataset: Dataset) -> None:
     Raises:
         DataInvalid: Names the first such column, and how it was and is read.
     """
-    now = dataset.raw_columns
-    for name, column in model.transform.columns.items():
-        if name not in now:
-            continue
-        then, today = _rules(column.type, column.clean), _rules(now[name].type, string_rules(now[name]))
-        if then != today:
-            raise DataInvalid(
-                f"model version {version} of {dataset.name} learnt from column {name} as {then}; "
-                f"the dataset file of today has {today}",
-                f"Train a new version: boostline run {dataset.name} --date YYYY-MM-DD. Or mend the dataset file",
-            )
+    if differs := other_contract(model, dataset):
+        raise DataInvalid(
+            f"model version {version} of {dataset.name} {differs}",
+            f"Train a new version: boostline run {dataset.name} --date YYYY-MM-DD. Or mend the dataset file",
+        )
 
 
 def with_predictions(rows: DataFrame, shared: Shared, keep: list[str]) -> DataFrame:
@@ -125,14 +119,6 @@ def audit(scored: DataFrame, store: Store, dataset: Dataset, folder: str, rows: 
             "Run it again; where it repeats, check the store",
         )
     return as_text(total)
-
-
-def _rules(kind: str, clean: Iterable[Any]) -> str:
-    """A column's type and its string rules, in the words of the dataset file."""
-    if kind != "string":
-        return kind
-    said = (r if isinstance(r, str) else f"replace {r['replace']!r} by {r.get('by', '')!r}" for r in clean)
-    return f"string, clean: [{', '.join(said)}]"
 
 
 def _scorer(shared: Shared, keep: list[str]) -> Callable[[Iterator[Any]], Iterator[Any]]:
