@@ -208,7 +208,8 @@ def cast_column(name: str, values: Any, kind: str) -> Any:
             values = values.cast(values.type.value_type)
         if kind != "string" and values.type in (pa.string(), pa.large_string(), pa.string_view()):
             values = values.cast(pa.string())
-            if kind in _AS_SPARK and not pc.all(pc.ascii_is_decimal(values)).as_py():  # most whole numbers are no more
+            # Most whole numbers are digits and a sign, which both read; replacing costs many times the cast.
+            if kind in _AS_SPARK and not pc.all(pc.ascii_is_decimal(pc.ascii_ltrim(values, characters="-"))).as_py():
                 for pattern, by in _AS_SPARK[kind]:
                     values = pc.replace_substring_regex(values, pattern, by)
             if kind == "timestamp":
