@@ -171,6 +171,7 @@ class Models:
         held, refused = served.get(key), self._refused.get(key)
         wanted = (version.version, version.tags.get(TAG + "sha256"))
         if held and (held.version, held.sha256) == wanted:
+            self._refused.pop(key, None)  # who moves the alias there once more wants it tried at once
             return
         if refused and (refused.version, refused.sha256) == wanted and self._clock() < refused.until:
             raise refused.error.with_traceback(None)  # which would hold the model
