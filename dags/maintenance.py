@@ -1,7 +1,7 @@
-"""Remove attempts that nothing needs any more, and old logs, once a week.
+"""Remove attempts that nothing needs any more, uploads that were never finished, and old logs, once a week.
 
-**In:** the lake's attempts and published manifests, of every dataset; task logs and Spark's event logs.
-**Out:** fewer objects and files. Logs go when they are older than `BOOSTLINE_KEEP_DAYS` (14 where not set). An attempt goes when it is older
+**In:** the lake's attempts and published manifests, of every dataset; its pending uploads; task logs and Spark's event logs.
+**Out:** fewer objects and files. Logs, and uploads that a killed job left pending, go when they are older than `BOOSTLINE_KEEP_DAYS` (14 where not set). An attempt goes when it is older
 than that, no published manifest and no model version names it, and no partition that it wrote was published anew within those days.
 
 **Unpause it** once: like the DAGs that train and score it is created paused, and until then nothing is ever removed.
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
     tags=["boostline"],
 )
 def maintenance() -> None:
-    """One task per dataset, and one for the logs."""
+    """One task per dataset, one for pending uploads, and one for the logs."""
 
     @task
     def remove_old_attempts(dataset: str) -> dict[str, object]:
@@ -49,6 +49,17 @@ def maintenance() -> None:
         return {"attempts": removed.attempts, "bytes": removed.size}
 
     @task
+    def abort_old_uploads() -> dict[str, int]:
+        from boostline.lake.cleanup import abort_old_uploads
+        from boostline.lake.store import Store
+        from boostline.orchestration.failures import airflow_errors
+
+        with airflow_errors():
+            count = abort_old_uploads(Store(SETTINGS), datetime.now(UTC), SETTINGS.keep_days)
+        log.info("aborted %d uploads", count)
+        return {"uploads": count}
+
+    @task
     def remove_old_logs() -> dict[str, int]:
         from boostline.orchestration.failures import airflow_errors
         from boostline.orchestration.logs import remove_old_logs
@@ -57,6 +68,7 @@ def maintenance() -> None:
             sizes = remove_old_logs(SETTINGS, datetime.now(UTC))
         return {"files": len(sizes), "bytes": sum(sizes)}
 
+    abort_old_uploads()
     remove_old_logs()
     for path in dataset_files(SETTINGS.datasets):
         remove_old_attempts.override(task_id=f"clean_{plain_id(path.stem)}")(path.stem)

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tests.servers import put_database
 
 from boostline.dataset import Dataset, change_dataset, dataset_files, load_dataset
 from boostline.errors import DatasetInvalid
+from boostline.lake.store import Store
 from boostline.local.layout import Stack, airflow_env
 from boostline.local.ports import Ports
 from boostline.orchestration.run import FORM_PATHS, form_default
@@ -320,3 +321,19 @@ def test_maintenance_removes_old_logs(tmp_path: Path, monkeypatch: pytest.Monkey
     task = load_dags()["boostline_maintenance"].task_dict["remove_old_logs"]
     assert task.python_callable() == {"files": 2, "bytes": 6}
     assert not [*tmp_path.rglob("*.log"), *tmp_path.rglob("app-*")]
+
+
+def test_maintenance_aborts_uploads_of_killed_jobs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(days=15)
+
+    store._client.create_multipart_upload(Bucket=store.settings.bucket, Key=f"{store.settings.prefix}/rows")
+    monkeypatch.setenv("BOOSTLINE_LAKE", store.settings.lake)
+    monkeypatch.setenv("BOOSTLINE_S3_ENDPOINT", str(store.settings.s3_endpoint))
+    abort = load_dags()["boostline_maintenance"].task_dict["abort_old_uploads"].python_callable
+    assert abort() == {"uploads": 0}
+    monkeypatch.setitem(abort.__globals__, "datetime", Later)
+    assert abort() == {"uploads": 1}
+    assert store.abort_uploads("", datetime.now(UTC) + timedelta(days=15)) == 0

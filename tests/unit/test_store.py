@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def test_landing_into_a_store_with_faults_is_told_like_any_write(
 
 @contextmanager
 def answering(status: int, code: str) -> Iterator[str]:
-    """A server that refuses every PUT the way AWS does."""
+    """A server that refuses every request the way AWS does."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
@@ -103,6 +104,8 @@ def answering(status: int, code: str) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
+        do_GET = do_DELETE = do_PUT
+
         def log_message(self, *args: object) -> None:
             return
 
@@ -110,6 +113,24 @@ def answering(status: int, code: str) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def test_a_store_that_lists_no_uploads_is_left_to_itself(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    with answering(501, "NotImplemented") as endpoint:
+        other = Store(store.settings.model_copy(update={"s3_endpoint": endpoint}))
+        assert other.abort_uploads("", datetime.now(UTC)) == 0
+    assert "does not list pending uploads" in caplog.text
+    with answering(403, "AccessDenied") as endpoint, pytest.raises(StoreUnsuitable, match=r"refuses these keys"):
+        Store(store.settings.model_copy(update={"s3_endpoint": endpoint})).abort_uploads("", datetime.now(UTC))
+
+
+def test_an_upload_that_ended_meanwhile_is_no_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS answers so; to the server of these tests any upload may be aborted."""
+    store._client.create_multipart_upload(Bucket=store.settings.bucket, Key=f"{store.settings.prefix}/rows")
+    with answering(404, "NoSuchUpload") as endpoint:
+        other = Store(store.settings.model_copy(update={"s3_endpoint": endpoint}))._client
+        monkeypatch.setattr(store._client, "abort_multipart_upload", other.abort_multipart_upload)
+        assert store.abort_uploads("", datetime.now(UTC) + timedelta(days=1)) == 1
 
 
 def test_keys_that_have_expired_are_refused_keys(store: Store) -> None:

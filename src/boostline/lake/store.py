@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,8 @@ from boostline.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+
+log = logging.getLogger(__name__)
 
 PARALLEL_REQUESTS = 16
 
@@ -135,6 +138,32 @@ class Store:
         with self._errors("delete"):
             for key in keys:
                 self._client.delete_object(Bucket=self.settings.bucket, Key=self._full(key))
+
+    def abort_uploads(self, folder: str, before: datetime) -> int:
+        """Abort what was begun before then to be written in parts below a folder, and never finished; how many.
+
+        A store that does not list them has to remove them by means of its own: 0.
+        """
+        from botocore.exceptions import ClientError
+
+        cut = len(self._full(""))
+        with self._errors(folder):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self.settings.bucket, Prefix=self._full(folder)
+            )
+            try:
+                old = [item for page in pages for item in page.get("Uploads", []) if item["Initiated"] < before]
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") != "NotImplemented":
+                    raise
+                log.warning("%s: the store does not list pending uploads; none is aborted", self.uri(folder))
+                return 0
+        for item in old:
+            with suppress(NotFound), self._errors(item["Key"][cut:]):  # it was finished or aborted meanwhile
+                self._client.abort_multipart_upload(
+                    Bucket=self.settings.bucket, Key=item["Key"], UploadId=item["UploadId"]
+                )
+        return len(old)
 
     def probe(self) -> None:
         """Prove that the bucket is there, the keys are good, and conditional writes hold.
