@@ -90,6 +90,27 @@ def test_what_a_run_replaces_or_writes_again_meanwhile_stays(store: Store, monke
     assert [item.key for item in list_(windows)] == [f"{windows}date=2024-05-10/needed.json"]
 
 
+def test_of_a_stream_only_batches_that_several_attempts_wrote_are_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        put_published(store, "predictions", "stream=1", f"batch={number:09d}", f"stream-{number}-stands")
+    # It ended between its own manifest and the published one, and the batch was repeated.
+    lost = paths.attempt_manifest("predictions", "meters", "stream-2-lost", "stream=1", "batch=000000002")
+    store.put(lost, b"{}")
+    put_published(store, "predictions", "version=1", "2024-05-10", "score-stands")
+    read: list[str] = []
+    get = store.get
+    monkeypatch.setattr(store, "get", lambda key: (read.append(key), get(key))[1])
+    (*_, last) = store.list("predictions/meters/")
+    removed = remove_old_attempts(store, "meters", last.modified + timedelta(days=15), 14)
+    assert removed.attempts == {"predictions": ["stream-2-lost"]}
+    assert sorted(read) == [
+        paths.current_manifest("predictions", "meters", "stream=1", "batch=000000002"),
+        paths.current_manifest("predictions", "meters", "version=1", "2024-05-10"),
+    ]
+
+
 def begin_upload(store: Store, key: str) -> datetime:
     """What a killed job leaves of a file: one part, and no end; when it began."""
     client, place = store._client, {"Bucket": store.settings.bucket, "Key": f"{store.settings.prefix}/{key}"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -92,11 +92,16 @@ def _attempts(
     published = {
         item.key: item for item in found if item.key.endswith("/current.json") and not item.key.startswith(folder)
     }
-    read = store.get_many(published)
+    partitions = {key: key[len(root) :].removesuffix("/current.json") for key in published}
+    writers = Counter(_partition(item.key) for objects in attempts.values() for item in objects)
+    # A stream's batch is never replaced, so where one attempt has a manifest of it, that one stays. Months make hundreds
+    # of thousands of batches.
+    unread = {key for key, name in partitions.items() if "/stream=" in key and writers[name] == 1}
+    read = store.get_many(published.keys() - unread)
     named = {Manifest.model_validate_json(body).attempt for body, _ in read.values()}
     # What is another one by now, or gone, was replaced after it was listed: just now.
     fresh = {
-        key[len(root) :].removesuffix("/current.json")
+        partitions[key]
         for key, item in published.items()
         if item.modified >= before or key not in read or read[key][1] != item.etag
     }
