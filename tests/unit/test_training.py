@@ -26,6 +26,7 @@ from boostline.scoring.engine import allowed_threads
 from boostline.scoring.model_file import INFO, TRANSFORM, UBJ, load_model, load_published
 from boostline.tracking import tracking
 from boostline.training.pyfunc import _load_pyfunc
+from boostline.training.scratch import scratch_folder
 
 TASKS = ("regression", "binary", "multiclass")
 
@@ -264,6 +265,24 @@ def test_external_memory_leaves_no_file_behind(store, settings, monkeypatch, tmp
     assert not list(tmp_path.iterdir())
 
 
+def test_rows_that_a_killed_training_left_on_disk_go_at_the_next_and_those_of_a_running_one_stay(
+    store, settings, tmp_path
+):
+    settings = settings.model_copy(update={"external_memory_bytes": 0, "spark_scratch": tmp_path})
+    dataset = toy_dataset("regression", "left_rows")
+    features = toy_features(store, dataset, rows=400)
+    begun = tmp_path / "boostline-train-begun"  # and not locked yet
+    begun.mkdir()
+    (begun / "lock").touch()
+    with scratch_folder(tmp_path) as running:
+        kill_training(settings, "left_rows", features, "fit", after=True)
+        (left,) = {*tmp_path.iterdir()} - {running.parent, begun}
+        assert any(path.stat().st_size for path in left.glob("rows/train/*"))
+        train_toy(store, settings, dataset, features)
+        assert {*tmp_path.iterdir()} == {running.parent, begun}
+        assert running.exists()
+
+
 def test_early_stopping_looks_at_valid_alone(store, settings):
     dataset = toy_dataset("regression", "stops", **{"model.rounds": 400, "model.params.eta": 0.5})
     rows = {name: toy_rows("regression", 400, seed) for seed, name in enumerate(("train", "valid", "test"))}
@@ -372,11 +391,8 @@ train_toy(Store(settings), settings, toy_dataset("regression", {name!r}), Ref.mo
 """
 
 
-@pytest.mark.parametrize(("step", "after"), [("track", False), ("track", True), ("publish_manifest", True)])
-def test_killed_training_is_published_once_by_its_retry(store, settings, step, after):
-    name = f"killed_{step}_{after}".lower()
-    dataset = toy_dataset("regression", name)
-    features = toy_features(store, dataset, rows=400)
+def kill_training(settings, name, features, step, after):
+    """Train in a process of its own that ends by SIGKILL at a step."""
     program = KILLED.format(
         folder=str(Path(__file__).parents[2]),
         step=step,
@@ -387,6 +403,14 @@ def test_killed_training_is_published_once_by_its_retry(store, settings, step, a
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.mark.parametrize(("step", "after"), [("track", False), ("track", True), ("publish_manifest", True)])
+def test_killed_training_is_published_once_by_its_retry(store, settings, step, after):
+    name = f"killed_{step}_{after}".lower()
+    dataset = toy_dataset("regression", name)
+    features = toy_features(store, dataset, rows=400)
+    kill_training(settings, name, features, step, after)
     if step == "publish_manifest":
         assert read_current(store, "model", name, None, "2020-03-31")[0].attempt == "killed"
     retried = train_toy(store, settings, dataset, features, "retry")

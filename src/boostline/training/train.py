@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import resource
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from boostline.settings import Settings
 from boostline.training.data import SplitFiles, feature_columns, load_split, raw_sample
 from boostline.training.explain import importance, sample_size
 from boostline.training.fit import Curve, booster_params, fit, refusals
+from boostline.training.scratch import scratch_folder
 from boostline.training.track import Input, point_to, track
 
 log = logging.getLogger(__name__)
@@ -89,8 +89,8 @@ def train_model(
     source = read_ref(store, features)
     require_same_rules(dataset, [source])
     classes = [str(name) for name in source.details.get("classes") or (("0", "1") if dataset.task == "binary" else ())]
-    with tempfile.TemporaryDirectory(prefix="boostline-train-", dir=settings.spark_scratch) as scratch:
-        trained = _fit_and_measure(store, settings, dataset, source, classes, Path(scratch))
+    with scratch_folder(settings.spark_scratch) as scratch:
+        trained = _fit_and_measure(store, settings, dataset, source, classes, scratch)
     transform = store.get(transform_key(source))[0]
     info = _model_info(dataset, features, target, classes, trained, transform)
     files = {UBJ: trained.ubj, INFO: info.model_dump_json(indent=1).encode(), TRANSFORM: transform}
