@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -209,6 +210,14 @@ def test_the_code_hash_sees_code_and_not_datasets_or_caches(tmp_path: Path) -> N
 def test_preflight_is_given_all_that_the_code_hash_reads() -> None:
     volumes = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"]["preflight"]["volumes"]
     assert volumes == [f"./{part}:/checkout/{part}:ro" for part in preflight.CODE]
+
+
+def test_what_a_backup_stops_comes_back_at_the_next_boot() -> None:
+    script = (ROOT / "docker/backup.sh").read_text()
+    stopped = re.search(r"^s3_services\(\).* -xE '(\S+)'", script, re.MULTILINE)
+    assert stopped
+    services = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"]
+    assert {name: services[name]["restart"] for name in stopped[1].split("|")} == {"s3": "always", "s3-store": "always"}
 
 
 FIXED = {"spark_cds", "spark_master", "spark_history_command", "kafka"}
