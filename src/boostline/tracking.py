@@ -166,34 +166,22 @@ class Tracking:
 
     def version(self, dataset: str, version: str) -> Version | None:
         """One version, or none."""
-        try:
-            return _version(
-                self._mlflow.get("model-versions/get", {"name": dataset, "version": version})["model_version"]
-            )
-        except Missing:
-            return None
-        except EnvironmentUnfit:
-            if self._is_registered(dataset):
-                raise
-            return None
+        return self._version_at("model-versions/get", dataset, version=version)
 
     def aliased(self, dataset: str, alias: str) -> Version | None:
         """The version that an alias names, or none."""
+        return self._version_at("registered-models/alias", dataset, alias=alias)
+
+    def _version_at(self, path: str, dataset: str, **asked: str) -> Version | None:
         try:
-            return _version(
-                self._mlflow.get("registered-models/alias", {"name": dataset, "alias": alias})["model_version"]
-            )
+            return _version(self._mlflow.get(path, {"name": dataset, **asked})["model_version"])
         except Missing:
             return None
         except EnvironmentUnfit:
-            if self._is_registered(dataset):
+            # With a login, MLflow forbids what is not registered, too. What this user may read is found; a wrong login fails.
+            if self._mlflow.get("registered-models/search", {"filter": f"name = '{dataset}'"}).get("registered_models"):
                 raise
             return None
-
-    def _is_registered(self, dataset: str) -> bool:
-        """With a login, MLflow forbids what is not registered, too. What this user may read is found; a wrong login fails."""
-        found = self._mlflow.get("registered-models/search", {"filter": f"name = '{dataset}'"})
-        return bool(found.get("registered_models"))
 
     def aliases(self, dataset: str) -> dict[str, str]:
         """Alias → version; empty where nothing is registered."""

@@ -135,10 +135,9 @@ def raw_contract(dataset: Dataset) -> dict[str, RawColumn]:
     }
 
 
-def string_rules(column: Column | None) -> tuple[dict[str, str] | str, ...]:
-    """A column's string rules as transform.json has them; none for no column."""
-    rules = column.clean if column else ()
-    return tuple(rule if isinstance(rule, str) else rule.model_dump() for rule in rules)
+def string_rules(column: Column) -> tuple[dict[str, str] | str, ...]:
+    """A column's string rules as transform.json has them."""
+    return tuple(rule if isinstance(rule, str) else rule.model_dump() for rule in column.clean)
 
 
 def _apply_rule(text: Any, rule: dict[str, str] | str) -> Any:

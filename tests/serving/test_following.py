@@ -242,7 +242,9 @@ def test_a_model_with_a_fault_that_no_check_foresaw_is_named_and_the_others_are_
         finally:
             world.alias("regression", "champion", "1")
         wait_for("version 1", lambda: server.model("regression")["version"] == "1", 20)
-        (line,) = [line for line in server.lines() if "trace" in line]  # said once, not at every look
+        traces = [line for line in server.lines() if "trace" in line]  # said once, not at every look
+        assert len(traces) == 1, traces
+        (line,) = traces
         assert "Traceback" in line["trace"] and "binary@champion" in line["message"]
         mend()
         wait_for("the mended model", lambda: server.predict("binary", raw_rows("binary", 1)).is_success, 20)

@@ -20,7 +20,10 @@ class Label(Section):
     """What is predicted."""
 
     name: ColumnName = Field(description="A column of a table, or a new name with an expression")
-    expression: str | None = Field(None, description="Spark SQL over the joined columns; no value drops the row")
+    expression: str | None = Field(
+        None,
+        description="Spark SQL over the joined columns, run as it stands: whoever writes a dataset file runs code in the jobs. No value drops the row",
+    )
     classes: tuple[str, ...] = Field((), description="Class names in order; found in the train rows where not given")
     unit: str = Field("", max_length=40, description="Of a number, for the report: min, EUR")
 
