@@ -71,6 +71,8 @@ def test_baseline_is_measured_told_and_exported(featurized: Featurized, kind: st
     assert predictions.column_names == ["data_date", "_id_id", "_label", "prediction"]
     assert predictions["_id_id"].to_pylist() == list(range(1, 1001)) and manifest.rows["test"] == 1000
     check_metrics(manifest.details["metrics"]["test"], predictions, dataset)
+    if dataset.baseline.kind == "tree" and dataset.task != "regression":
+        check_smoothed(told["nodes"], predictions, manifest.rows["train"])
     sink = io.BytesIO()
     threshold = manifest.details.get("threshold", 0.5)
     write_document(sink, transform, baseline_pmml(told, transform, threshold), "test")
@@ -102,6 +104,16 @@ def check_metrics(metrics: dict[str, Any], predictions: pa.Table, dataset: Datas
     if dataset.task == "binary":
         above = found[label == 1][:, None] - found[label == 0][None, :]
         assert metrics["auc"] == pytest.approx(((above > 0) + (above == 0) / 2).mean(), rel=1e-9)
+
+
+def check_smoothed(nodes: list[dict[str, Any]], predictions: pa.Table, train_rows: int) -> None:
+    """A leaf's probabilities are the shares of its train rows with one more of each class: a pure leaf is not certain."""
+    leaves = np.array([node["counts"] for node in nodes if "counts" in node])
+    assert (leaves - 1).sum() == train_rows and (leaves == 1).any()
+    told = leaves / leaves.sum(axis=1, keepdims=True)
+    found = np.array(predictions["prediction"].to_pylist())
+    assert set(found.ravel()) <= set((told if found.ndim > 1 else told[:, 1]).ravel())
+    assert 0 < found.min() < found.max() < 1
 
 
 def check_export(found: dict[str, list[Any]], predictions: pa.Table, transform: Transform, threshold: float) -> None:

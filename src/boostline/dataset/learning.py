@@ -30,7 +30,8 @@ class Baseline(Section):
     """The simple Spark ML model that XGBoost has to beat."""
 
     kind: Literal["linear", "logistic", "tree"] = Field(
-        description="`linear` for a regression, `logistic` for classes, `tree` for both"
+        description="`linear` for a regression, `logistic` for classes, `tree` for both. A tree's probability of a class is "
+        "(its rows in the leaf + 1) / (rows in the leaf + classes), so never 0 or 1"
     )
     encoding: Literal["onehot", "ordinal"] = Field(
         "onehot", description="How categorical codes enter: a column of 0 and 1 for each category, or as numbers"

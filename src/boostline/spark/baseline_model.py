@@ -39,10 +39,19 @@ def build_stages(dataset: Dataset, transform: Transform) -> list[Any]:
 
 
 def predicted(dataset: Dataset, transform: Transform) -> Column:
-    """The prediction: the number, the probability of class 1, or one probability per class."""
+    """The prediction: the number, the probability of class 1, or one probability per class.
+
+    A tree's probability is (rows of the class + 1) / (rows + classes) of the leaf (Provost and Domingos 2003, Tree induction
+    for probability-based ranking): Spark's own is 0 or 1 where a leaf is pure, and one such row that is of the other class
+    costs more log loss than many right ones gain.
+    """
     if dataset.task == "regression":
         return F.col("prediction")
     probability = vector_to_array(F.col("probability"))
+    if dataset.baseline.kind == "tree":
+        counts = F.transform(vector_to_array(F.col("rawPrediction")), lambda count: count + 1)
+        rows = F.aggregate(counts, F.lit(0.0), lambda total, count: total + count)
+        probability = F.transform(counts, lambda count: count / rows)
     return probability if dataset.task == "multiclass" else F.element_at(probability, 2)
 
 
@@ -78,7 +87,8 @@ def describe(stages: list[Any], dataset: Dataset, transform: Transform) -> dict[
 def _nodes(model: Any, names: list[str]) -> list[dict[str, Any]]:
     """The tree's nodes, the root first; PySpark itself has no face for them.
 
-    A leaf has a `value`, or the `counts` of rows by class. Another has the `input` that it asks, a `left` and a `right`
+    A leaf has a `value`, or `counts` by class: of its train rows and one more, so that the shares of their sum are the
+    probabilities that `predicted` gives. Another has the `input` that it asks, a `left` and a `right`
     child by index, and what goes left: up to a `threshold`, or one of the `codes`.
     """
     classifier, nodes = hasattr(model, "numClasses"), list[dict[str, Any]]()
@@ -87,7 +97,7 @@ def _nodes(model: Any, names: list[str]) -> list[dict[str, Any]]:
         java, parent, side = pending.pop()
         parent[side] = len(nodes)
         if java.subtreeDepth() == 0:
-            counts = [float(count) for count in java.impurityStats().stats()] if classifier else None
+            counts = [float(count) + 1 for count in java.impurityStats().stats()] if classifier else None
             nodes.append({"counts": counts} if counts else {"value": float(java.prediction())})
             continue
         split = java.split()
