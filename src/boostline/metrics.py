@@ -31,6 +31,9 @@ METRICS_BY_TASK = {
 
 LOWER_IS_BETTER = frozenset({"rmse", "mae", "log_loss"})
 
+CLASS_AVERAGES = frozenset({"auc", "pr_auc", "precision", "recall", "f1"})
+"""Of several classes these are means of a figure by class, so one class with few rows makes them unsure."""
+
 PER_CLASS = "per_class"
 
 LONGEST_CLASS = 200

@@ -238,6 +238,20 @@ def test_intervals_hold_the_metrics_and_pair_the_differences(two_runs):
     assert paired["high"] - paired["low"] < np.hypot(width["candidate"], width["champion"])
 
 
+@pytest.mark.parametrize(("kept", "there"), [(19, False), (20, True)])
+def test_averages_over_classes_have_no_interval_where_a_class_has_few_rows(lab, kept, there):
+    bench = lab("multiclass")
+    raw = bench.rows("2020-03-31", 0)
+    rare = np.flatnonzero(raw["test"].column("_label").to_numpy() == 2)[kept:]
+    raw["test"] = raw["test"].take(np.setdiff1d(np.arange(raw["test"].num_rows), rare))
+    report = bench.run(raw=raw)
+    for row in report.evaluation["comparison"]["metrics"]:
+        found = [*row["models"].values(), *row["differences"].values()]
+        expected = there or row["metric"] in ("log_loss", "accuracy")
+        assert all(np.isfinite(item["value"]) and (item["low"] is not None) == expected for item in found), row
+    assert "averaged over the classes has none where a class has fewer than 20 of these rows" in report.page
+
+
 def test_interval_is_that_of_the_bootstrap(lab):
     report = (bench := lab("regression")).run()
     found = report.evaluation["comparison"]["metrics"][0]["models"]["baseline"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from boostline.dataset import Dataset
-from boostline.metrics import METRICS_BY_TASK, PER_CLASS, evaluate
+from boostline.metrics import CLASS_AVERAGES, METRICS_BY_TASK, PER_CLASS, evaluate
 from boostline.reporting.curves import (
     CLASSES,
     MATRIX_CLASSES,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-RESAMPLES, BOOTSTRAP_ROWS, LEVEL = 200, 20_000, 0.95
+RESAMPLES, BOOTSTRAP_ROWS, CLASS_ROWS, LEVEL = 200, 20_000, 20, 0.95
 SHAP_FEATURES = 12
 
 
@@ -74,6 +74,11 @@ def _comparison(
     All models are resampled by the same rows, so that the differences are paired. Of a sample the deviations shrink by
     the root of its share: an interval is about all test rows. Rows are drawn one by one, as if they did not depend on
     each other.
+
+    A metric that is averaged over several classes has no interval where a class of the test rows has fewer than
+    `CLASS_ROWS` of the drawn ones: resamples of so few rows are biased. Simulated, 95% intervals of precision,
+    recall and F1 held the truth 75 to 94 times in 100 where the rarest of 60 unequal classes mostly had no row, 90 to 98
+    times with 11 to 14 rows of the rarest, and 94 to 99 times with 39 or more.
     """
     import numpy as np
 
@@ -93,6 +98,9 @@ def _comparison(
     point = {name: np.array(values) for name, values in measure(places).items()}
     drawn = [measure(places[random.integers(0, size, size)]) for _ in range(RESAMPLES)]
     spread = {name: np.array([item[name] for item in drawn]) - point[name] for name in point}
+    if task == "multiclass" and _is_class_rare(rows.label, places):
+        for values in spread.values():
+            values[:, [metric in CLASS_AVERAGES for metric in names]] = np.nan
     shrink = np.sqrt(size / rows.total)
     full = {name: np.array([found.get(metric, np.nan) for metric in names]) for name, found in metrics.items() if found}
     rivals = [name for name in ("baseline", "champion") if name in full]
@@ -100,6 +108,7 @@ def _comparison(
     return {
         "resamples": RESAMPLES,
         "rows": size,
+        "class_rows": CLASS_ROWS,
         "level": LEVEL,
         "metrics": [
             {
@@ -116,10 +125,18 @@ def _comparison(
     }
 
 
+def _is_class_rare(label: NDArray[np.float64], places: NDArray[np.int64]) -> bool:
+    """Whether a class that occurs has too few rows in these places for averages over the classes."""
+    import numpy as np
+
+    occurs = np.unique(label.astype(np.int64))
+    return bool((np.bincount(label[places].astype(np.int64), minlength=occurs[-1] + 1)[occurs] < CLASS_ROWS).any())
+
+
 def _interval(
     value: NDArray[np.float64], spread: NDArray[np.float64] | None, index: int, shrink: float
 ) -> dict[str, float | None]:
-    """A metric with its interval; none where nothing was drawn, or a resample does not define it."""
+    """A metric with its interval; none where nothing was drawn, a resample does not define it, or it would be unsound."""
     import numpy as np
 
     found: dict[str, float | None] = {"value": rounded(value[index]), "low": None, "high": None}
