@@ -413,6 +413,42 @@ def test_verdict_is_recorded_with_the_version(pipeline, settings):
     assert tags["boostline.date"] == "2020-03-31"
 
 
+def without_high(store, settings, dataset, day, splits, classes):
+    """Features without the rows of class `high` in these splits, and a model that learnt from them."""
+    raw = {}
+    for index, split in enumerate(("train", "valid", "test")):
+        rows = toy_rows("multiclass", 400, index)
+        raw[split] = rows.filter(pc.less(rows.column("_label"), 2.0)) if split in splits else rows
+    features = put_features(store, dataset, day, raw, classes=classes, attempt=f"f-{day}")
+    return raw, features, train_toy(store, settings, dataset, features, f"m-{day}")
+
+
+def test_test_rows_of_a_named_class_that_training_lacks_are_told(store, settings):
+    classifier = Pipeline(store, settings, toy_dataset("multiclass", "lacks_a_named_class"))
+    classes = ("low", "mid", "high")
+    raw, features, model = without_high(store, settings, classifier.dataset, "2020-03-31", ("train", "valid"), classes)
+    verdict = classifier.judge("2020-03-31", features, model)
+    rows = pc.sum(pc.equal(raw["test"].column("_label"), 2.0)).as_py()
+    assert verdict["reasons"][-1] == f"{rows} test rows are of classes that the candidate never saw in training: high"
+
+
+def test_a_class_that_the_champion_knows_and_training_lost_is_told(store, settings):
+    classifier = Pipeline(store, settings, toy_dataset("multiclass", "lost_a_class", **{"gate.beat_champion": -1.0}))
+    classifier.run("2020-03-30")
+    splits = ("train", "valid", "test")
+    _, features, model = without_high(store, settings, classifier.dataset, "2020-03-31", splits, ("low", "mid"))
+    manifest = read_ref(store, features)
+    manifest.rows["unseen_class"] = 1234  # as featurize counts them
+    store.put(manifest.own_key, manifest.body())
+    verdict = classifier.judge("2020-03-31", features, model)
+    assert verdict["champion"]["metrics"]
+    assert verdict["reasons"][-2:] == [
+        "the champion, version 1, knows classes that the candidate never saw in training: high",
+        "1,234 rows for valid and test are of classes that the candidate never saw in training; they were left out, and "
+        "nothing was measured on them",
+    ]
+
+
 def test_verdict_about_very_many_classes_is_recorded(pipeline, store, settings):
     features, model = pipeline.train("2020-03-31")
     manifest = read_ref(store, model)

@@ -51,6 +51,8 @@ def judge(
     A candidate that has been champion before, judged by the same rules against the same baseline, gets the verdict that
     was recorded then: a repeat of a finished run changes nothing. See `is_settled` for when it is judged anew.
 
+    Rows of a class that the candidate never saw in training are told among the reasons, and change no verdict.
+
     Args:
         store: The lake.
         settings: MLflow's address, threads.
@@ -88,7 +90,7 @@ def judge(
         decision = decide(metrics, rival.details["metrics"]["test"], compared, dataset.gate, candidate.rows["test"])
         verdict = {
             "passed": decision.passed,
-            "reasons": [*decision.reasons, *notes],
+            "reasons": [*decision.reasons, *notes, *_never_seen(candidate, rows)],
             "champion": champion and _champion(champion, compared),
             "candidate": {"version": tracked["version"], "metrics": metrics},
         }
@@ -125,7 +127,33 @@ def _score_champion(
         return None, [f"{name}, was not compared: it cannot score these rows: {error.message}"]
     threshold = threshold_in_order(model, classes)
     label = raw.column(LABEL).to_numpy()
-    return _of_all_classes(evaluate(dataset.task, label, prediction, threshold=threshold, classes=classes)), []
+    metrics = _of_all_classes(evaluate(dataset.task, label, prediction, threshold=threshold, classes=classes))
+    lost = [item for item in model.info.classes if item not in classes] if dataset.task == "multiclass" else []
+    return metrics, [f"{name}, knows classes that the candidate never saw in training: {_listed(lost)}"] if lost else []
+
+
+def _never_seen(candidate: Manifest, features: Manifest) -> list[str]:
+    """What the metrics cannot say of classes that no train row has.
+
+    Test rows of a class that the dataset file names count all the same. Those of others have no index, so featurize left
+    them out.
+    """
+    train, test = (candidate.details["metrics"][split].get(PER_CLASS, {}) for split in ("train", "test"))
+    lost = [name for name, each in train.items() if not each["rows"] and test[name]["rows"]]
+    told, dropped = list[str](), features.rows.get("unseen_class", 0)
+    if lost:
+        rows = sum(test[name]["rows"] for name in lost)
+        told.append(f"{rows:,} test rows are of classes that the candidate never saw in training: {_listed(lost)}")
+    if dropped:
+        told.append(
+            f"{dropped:,} rows for valid and test are of classes that the candidate never saw in training; they were left "
+            "out, and nothing was measured on them"
+        )
+    return told
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def predict_in_order(model: Model, raw: Any, classes: tuple[str, ...], threads: int) -> NDArray[np.float64]:
