@@ -12,7 +12,10 @@ from boostline.dataset import Dataset
 def why_known(split: Mapping[str, Any], learnt: date, dataset: Dataset, day: date) -> str | None:
     """Why a model may know the test rows of a date, or none where it cannot.
 
-    Rows that stop the training, or choose the threshold, count as learnt from.
+    Rows that stop the training, or choose the threshold, count as learnt from. A row is its day and its id: where an id comes
+    again on a later day, a model may have learnt an earlier copy of a test row, and is compared all the same. Which ids
+    come again no manifest says, since each date counts them within its own window alone, and the rows that an old model
+    learnt from may be gone. By hash, under the same split, an id is on one side whatever its day.
 
     Args:
         split: `Dataset.split_rule` that the model learnt under; empty in older models, which are taken to have learnt
