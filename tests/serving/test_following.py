@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
+from boostline.errors import StoreUnavailable
 from boostline.registry.promotion import rollback
 from boostline.registry.versions import find_version, load_version, version_manifest
 from boostline.serving import models
@@ -141,6 +142,26 @@ def test_a_model_that_was_refused_is_not_downloaded_at_every_look(world, tmp_pat
         assert (
             loaded == ["1", "2", "1", "1", "2", "2"] and "SHA-256" in follower.current.problems["regression@champion"]
         )
+
+
+def test_a_fault_is_told_once_though_the_store_goes_away_in_the_same_look(world, tmp_path, monkeypatch, caplog):
+    for name in ("binary", "regression"):
+        (tmp_path / f"{name}.yaml").write_text(f"name: {name}")
+
+    def load(store, version):
+        if version.dataset == "binary":
+            raise ValueError("odd")
+        raise StoreUnavailable("S3 does not answer", "Start it")
+
+    monkeypatch.setattr(models, "load_version", load)
+    settings = world.settings.model_copy(update={"datasets": tmp_path})
+    follower = models.Models(settings, ServeSettings())
+    with tracking(settings) as mlflow:
+        for _ in range(3):
+            follower.refresh(mlflow)
+            assert follower.current.problems == {"binary@champion": "ValueError: odd"}
+            assert follower.current.registry == "S3 does not answer"
+    assert len([record for record in caplog.records if record.exc_info]) == 1
 
 
 def problems(server):

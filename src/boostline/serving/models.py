@@ -135,7 +135,8 @@ class Models:
             try:
                 self._bring_up(mlflow, served, dataset, alias)
             except RetryError as error:
-                self._tell(before, datasets=datasets, served=served, registry=error.message)
+                known = {**before.problems, **problems}  # of the aliases that were not asked for, too
+                self._tell(before, datasets=datasets, served=served, problems=known, registry=error.message)
                 return
             except BoostlineError as error:
                 problems[f"{dataset}@{alias}"] = error.message
