@@ -150,17 +150,23 @@ def test_a_fault_is_told_once_though_the_store_goes_away_in_the_same_look(world,
 
     def load(store, version):
         if version.dataset == "binary":
-            raise ValueError("odd")
+            if odd:
+                raise ValueError("odd")
+            return load_version(store, version)
         raise StoreUnavailable("S3 does not answer", "Start it")
 
     monkeypatch.setattr(models, "load_version", load)
     settings = world.settings.model_copy(update={"datasets": tmp_path})
-    follower = models.Models(settings, ServeSettings())
+    odd, now = True, [0.0]
+    follower = models.Models(settings, ServeSettings(), lambda: now[0])
     with tracking(settings) as mlflow:
         for _ in range(3):
             follower.refresh(mlflow)
             assert follower.current.problems == {"binary@champion": "ValueError: odd"}
             assert follower.current.registry == "S3 does not answer"
+        odd, now[0] = False, 60
+        follower.refresh(mlflow)
+        assert follower.current.champion("binary") and not follower.current.problems
     assert len([record for record in caplog.records if record.exc_info]) == 1
 
 

@@ -129,20 +129,23 @@ class Models:
         served, refused = dict(before.served), list[str]()
         datasets = tuple(path.stem for path in dataset_files(self._settings.datasets))
         wanted = self._wanted(datasets)
+        # Of an alias that this look does not come to, what was wrong still is.
+        problems = {name: before.problems[name] for name in map("@".join, wanted) if name in before.problems}
         unknown = "there is no such dataset: mend BOOSTLINE_SERVE_CHALLENGER_SHARE or BOOSTLINE_SERVE_SHADOW"
-        problems = {f"{name}@{CHALLENGER}": unknown for name in sorted(self._tried - {*datasets})}
+        problems |= {f"{name}@{CHALLENGER}": unknown for name in sorted(self._tried - {*datasets})}
         for dataset, alias in wanted:
+            name = f"{dataset}@{alias}"
             try:
                 self._bring_up(mlflow, served, dataset, alias)
+                problems.pop(name, None)
             except RetryError as error:
-                known = {**before.problems, **problems}  # of the aliases that were not asked for, too
-                self._tell(before, datasets=datasets, served=served, problems=known, registry=error.message)
+                self._tell(before, datasets=datasets, served=served, problems=problems, registry=error.message)
                 return
             except BoostlineError as error:
-                problems[f"{dataset}@{alias}"] = error.message
+                problems[name] = error.message
                 refused += [error.message] if isinstance(error, EnvironmentUnfit) else []
             except Exception as error:  # whatever is wrong with one model, the others are followed
-                name, problem = f"{dataset}@{alias}", f"{type(error).__name__}: {error}"
+                problem = f"{type(error).__name__}: {error}"
                 if before.problems.get(name) != problem:  # once, not at every look
                     log.exception("%s: a fault that no check foresaw", name)
                 problems[name] = problem
