@@ -1,8 +1,8 @@
 """Remove attempts that nothing needs any more, uploads that were never finished, and old logs, once a week.
 
 **In:** the lake's attempts and published manifests, of every dataset; its pending uploads; task logs and Spark's event logs.
-**Out:** fewer objects and files. Logs, and uploads that a killed job left pending, go when they are older than `BOOSTLINE_KEEP_DAYS` (14 where not set). An attempt goes when it is older
-than that, no published manifest and no model version names it, and no partition that it wrote was published anew within those days.
+**Out:** fewer objects and files. Logs, and uploads that a killed job left pending, go when they are older than
+`BOOSTLINE_KEEP_DAYS` (14 where not set). An attempt goes when it is older than that, no published manifest and no model version names it, and no partition that it wrote was published anew within those days.
 
 **Unpause it** once: like the DAGs that train and score it is created paused, and until then nothing is ever removed.
 

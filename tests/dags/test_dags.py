@@ -336,4 +336,4 @@ def test_maintenance_aborts_uploads_of_killed_jobs(store: Store, monkeypatch: py
     assert abort() == {"uploads": 0}
     monkeypatch.setitem(abort.__globals__, "datetime", Later)
     assert abort() == {"uploads": 1}
-    assert store.abort_uploads("", datetime.now(UTC) + timedelta(days=15)) == 0
+    assert store.abort_uploads(datetime.now(UTC) + timedelta(days=15)) == 0

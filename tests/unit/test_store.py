@@ -118,10 +118,10 @@ def answering(status: int, code: str) -> Iterator[str]:
 def test_a_store_that_lists_no_uploads_is_left_to_itself(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     with answering(501, "NotImplemented") as endpoint:
         other = Store(store.settings.model_copy(update={"s3_endpoint": endpoint}))
-        assert other.abort_uploads("", datetime.now(UTC)) == 0
+        assert other.abort_uploads(datetime.now(UTC)) == 0
     assert "does not list pending uploads" in caplog.text
     with answering(403, "AccessDenied") as endpoint, pytest.raises(StoreUnsuitable, match=r"refuses these keys"):
-        Store(store.settings.model_copy(update={"s3_endpoint": endpoint})).abort_uploads("", datetime.now(UTC))
+        Store(store.settings.model_copy(update={"s3_endpoint": endpoint})).abort_uploads(datetime.now(UTC))
 
 
 def test_an_upload_that_ended_meanwhile_is_no_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +130,7 @@ def test_an_upload_that_ended_meanwhile_is_no_error(store: Store, monkeypatch: p
     with answering(404, "NoSuchUpload") as endpoint:
         other = Store(store.settings.model_copy(update={"s3_endpoint": endpoint}))._client
         monkeypatch.setattr(store._client, "abort_multipart_upload", other.abort_multipart_upload)
-        assert store.abort_uploads("", datetime.now(UTC) + timedelta(days=1)) == 1
+        assert store.abort_uploads(datetime.now(UTC) + timedelta(days=1)) == 1
 
 
 def test_keys_that_have_expired_are_refused_keys(store: Store) -> None:

@@ -1,4 +1,7 @@
-"""Removing old attempts that nothing refers to, and what killed jobs left half written. Only the maintenance DAG does this, never a run that lost."""
+"""Removing old attempts that nothing refers to, and uploads that were never finished.
+
+Only the maintenance DAG does this, never a run that lost.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ def abort_old_uploads(store: Store, now: datetime, keep_days: int) -> int:
         now: The present, with a time zone.
         keep_days: At least one.
     """
-    return store.abort_uploads("", now - timedelta(days=keep_days))
+    return store.abort_uploads(now - timedelta(days=keep_days))
 
 
 def _remove_windows(store: Store, folder: str, before: datetime) -> int:

@@ -139,27 +139,27 @@ class Store:
             for key in keys:
                 self._client.delete_object(Bucket=self.settings.bucket, Key=self._full(key))
 
-    def abort_uploads(self, folder: str, before: datetime) -> int:
-        """Abort what was begun before then to be written in parts below a folder, and never finished; how many.
+    def abort_uploads(self, before: datetime) -> int:
+        """Abort what was begun before then to be written in parts, and never finished; how many.
 
         A store that does not list them has to remove them by means of its own: 0.
         """
         from botocore.exceptions import ClientError
 
-        cut = len(self._full(""))
-        with self._errors(folder):
+        root = self._full("")
+        with self._errors(""):
             pages = self._client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self.settings.bucket, Prefix=self._full(folder)
+                Bucket=self.settings.bucket, Prefix=root
             )
             try:
                 old = [item for page in pages for item in page.get("Uploads", []) if item["Initiated"] < before]
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") != "NotImplemented":
                     raise
-                log.warning("%s: the store does not list pending uploads; none is aborted", self.uri(folder))
+                log.warning("%s: the store does not list pending uploads; none is aborted", self.uri(""))
                 return 0
         for item in old:
-            with suppress(NotFound), self._errors(item["Key"][cut:]):  # it was finished or aborted meanwhile
+            with suppress(NotFound), self._errors(item["Key"][len(root) :]):  # it was finished or aborted meanwhile
                 self._client.abort_multipart_upload(
                     Bucket=self.settings.bucket, Key=item["Key"], UploadId=item["UploadId"]
                 )

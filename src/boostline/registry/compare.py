@@ -106,7 +106,7 @@ def judge(
 def _score_champion(
     store: Store, settings: Settings, dataset: Dataset, day: date, champion: Version | None, features: Manifest
 ) -> tuple[Metrics | None, list[str]]:
-    """The champion's metrics on this date's raw test rows, or none with the reason."""
+    """The champion's metrics on this date's raw test rows, or none; and why none, or what they leave out."""
     if champion is None:
         return None, ["there is no champion yet, so the baseline alone was to beat"]
     name, learnt = f"the champion, version {champion.version}", date_of(champion)
