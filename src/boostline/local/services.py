@@ -192,10 +192,13 @@ def _worker_registered(master_ui: int) -> bool:
 
 
 def _airflow_healthy(stack: Stack, part: str | None, started: float) -> bool:
-    """Whether the API server, and if asked this part of Airflow too, is up since this start and not since the last."""
+    """Whether the API server, or this part of Airflow, is up since this start and not since the last."""
+    if part is None:
+        # The API that tasks talk to is made when it is first asked: 4 s that the first task would wait for.
+        return _http().get(f"{stack.airflow_url}/execution/health").is_success
     answer = _json(f"{stack.airflow_url}/api/v2/monitor/health")
-    if answer is None or part is None:
-        return answer is not None
+    if answer is None:
+        return False
     state = answer[part]
     if not isinstance(state, dict) or state.get("status") != "healthy":
         return False
