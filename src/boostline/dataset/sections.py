@@ -230,6 +230,8 @@ class Spark(Section):
             "spark.executor.cores": self.executor_cores,
             "spark.cores.max": self.cores_max,
             "spark.sql.shuffle.partitions": self.shuffle_partitions,
+            # Many small files are packed into tasks of equal size: at least two for each core, so that none idles at the end.
+            "spark.sql.files.minPartitionNum": 2 * self.cores_max,
         }
         return {key: str(value) for key, value in values.items() if value is not None}
 
