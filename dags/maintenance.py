@@ -2,7 +2,8 @@
 
 **In:** the lake's attempts and published manifests, of every dataset; its pending uploads; task logs and Spark's event logs.
 **Out:** fewer objects and files. Logs, and uploads that a killed job left pending, go when they are older than
-`BOOSTLINE_KEEP_DAYS` (14 where not set). An attempt goes when it is older than that, no published manifest and no model version names it, and no partition that it wrote was published anew within those days.
+`BOOSTLINE_KEEP_DAYS` (14 where not set). An attempt goes when it is older than that, no published manifest and no model
+version names it, and no partition that it wrote was published anew within those days.
 
 **Unpause it** once: like the DAGs that train and score it is created paused, and until then nothing is ever removed.
 
@@ -10,7 +11,7 @@
 """
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import dag, task
 
@@ -50,12 +51,11 @@ def maintenance() -> None:
 
     @task
     def abort_old_uploads() -> dict[str, int]:
-        from boostline.lake.cleanup import abort_old_uploads
         from boostline.lake.store import Store
         from boostline.orchestration.failures import airflow_errors
 
         with airflow_errors():
-            count = abort_old_uploads(Store(SETTINGS), datetime.now(UTC), SETTINGS.keep_days)
+            count = Store(SETTINGS).abort_uploads(datetime.now(UTC) - timedelta(days=SETTINGS.keep_days))
         log.info("aborted %d uploads", count)
         return {"uploads": count}
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from copy import copy
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
 
 from boostline.lake import paths
-from boostline.lake.cleanup import abort_old_uploads, remove_old_attempts
+from boostline.lake.cleanup import remove_old_attempts
 from boostline.lake.manifest import Manifest, Stage, publish, read_current
 from boostline.lake.store import Store, StoredObject
 
@@ -109,32 +107,3 @@ def test_of_a_stream_only_batches_that_several_attempts_wrote_are_read(
         paths.current_manifest("predictions", "meters", "stream=1", "batch=000000002"),
         paths.current_manifest("predictions", "meters", "version=1", "2024-05-10"),
     ]
-
-
-def begin_upload(store: Store, key: str) -> datetime:
-    """What a killed job leaves of a file: one part, and no end; when it began."""
-    client, place = store._client, {"Bucket": store.settings.bucket, "Key": f"{store.settings.prefix}/{key}"}
-    upload = client.create_multipart_upload(**place)["UploadId"]
-    client.upload_part(**place, UploadId=upload, PartNumber=1, Body=b"rows")
-    (found,) = (item for item in pending(store) if item["UploadId"] == upload)
-    return found["Initiated"]
-
-
-def pending(store: Store) -> list[Any]:
-    listed = store._client.list_multipart_uploads(Bucket=store.settings.bucket, Prefix=store.settings.prefix)
-    return listed.get("Uploads", [])
-
-
-def test_uploads_of_killed_jobs_go_when_they_are_old(store: Store) -> None:
-    beside = copy(store)
-    beside.settings = store.settings.model_copy(update={"lake": f"{store.settings.lake}-2"})
-    begin_upload(beside, "rows/part.parquet")
-    begin_upload(store, "clean/meters/attempts/killed/part-0.parquet")
-    last = begin_upload(store, "raw/meters/readings/date=2024-05-10/large.csv")
-    old = last + timedelta(days=14)
-    assert abort_old_uploads(store, last, 14) == 0
-    assert len(pending(store)) == 3
-    assert abort_old_uploads(store, old + timedelta(seconds=1), 14) == 2
-    assert pending(store) == pending(beside)
-    assert len(pending(beside)) == 1
-    assert abort_old_uploads(store, old + timedelta(days=1), 14) == 0

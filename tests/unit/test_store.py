@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,6 +115,34 @@ def answering(status: int, code: str) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def begin_upload(store: Store, key: str) -> datetime:
+    """What a killed job leaves of a file: one part, and no end; when it began."""
+    client, place = store._client, {"Bucket": store.settings.bucket, "Key": f"{store.settings.prefix}/{key}"}
+    upload = client.create_multipart_upload(**place)["UploadId"]
+    client.upload_part(**place, UploadId=upload, PartNumber=1, Body=b"rows")
+    (found,) = (item for item in pending(store) if item["UploadId"] == upload)
+    return found["Initiated"]
+
+
+def pending(store: Store) -> list[Any]:
+    listed = store._client.list_multipart_uploads(Bucket=store.settings.bucket, Prefix=store.settings.prefix)
+    return listed.get("Uploads", [])
+
+
+def test_uploads_of_killed_jobs_go_when_they_are_old(store: Store) -> None:
+    beside = copy(store)
+    beside.settings = store.settings.model_copy(update={"lake": f"{store.settings.lake}-2"})
+    begin_upload(beside, "rows/part.parquet")
+    begin_upload(store, "clean/meters/attempts/killed/part-0.parquet")
+    last = begin_upload(store, "raw/meters/readings/date=2024-05-10/large.csv")
+    assert store.abort_uploads(last - timedelta(days=14)) == 0
+    assert len(pending(store)) == 3
+    assert store.abort_uploads(last + timedelta(seconds=1)) == 2
+    assert pending(store) == pending(beside)
+    assert len(pending(beside)) == 1
+    assert store.abort_uploads(last + timedelta(days=1)) == 0
 
 
 def test_a_store_that_lists_no_uploads_is_left_to_itself(store: Store, caplog: pytest.LogCaptureFixture) -> None:

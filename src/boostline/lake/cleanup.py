@@ -1,4 +1,4 @@
-"""Removing old attempts that nothing refers to, and uploads that were never finished.
+"""Removing old attempts that nothing refers to.
 
 Only the maintenance DAG does this, never a run that lost.
 """
@@ -58,19 +58,6 @@ def remove_old_attempts(
     store.delete(item.key for item in old)
     size += sum(item.size for item in old)
     return Removed(removed, size + _remove_windows(store, paths.windows_folder(dataset), before))
-
-
-def abort_old_uploads(store: Store, now: datetime, keep_days: int) -> int:
-    """Abort uploads in parts that are pending in the lake for longer than `keep_days`; how many.
-
-    Spark's committer writes with them, so a killed job leaves some: no listing of objects shows them, yet they take room.
-
-    Args:
-        store: The lake.
-        now: The present, with a time zone.
-        keep_days: At least one.
-    """
-    return store.abort_uploads(now - timedelta(days=keep_days))
 
 
 def _remove_windows(store: Store, folder: str, before: datetime) -> int:

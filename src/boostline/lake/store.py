@@ -142,6 +142,7 @@ class Store:
     def abort_uploads(self, before: datetime) -> int:
         """Abort what was begun before then to be written in parts, and never finished; how many.
 
+        Spark's committer writes so, and a killed job leaves some: no listing of objects shows them, yet they take room.
         A store that does not list them has to remove them by means of its own: 0.
         """
         from botocore.exceptions import ClientError
