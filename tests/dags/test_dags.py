@@ -325,15 +325,17 @@ def test_maintenance_removes_old_logs(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_maintenance_aborts_uploads_of_killed_jobs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     class Later(datetime):
+        days = 0
+
         @classmethod
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-            return datetime.now(tz) + timedelta(days=15)
+            return datetime.now(tz) + timedelta(days=cls.days)
 
     store._client.create_multipart_upload(Bucket=store.settings.bucket, Key=f"{store.settings.prefix}/rows")
     monkeypatch.setenv("BOOSTLINE_LAKE", store.settings.lake)
     monkeypatch.setenv("BOOSTLINE_S3_ENDPOINT", str(store.settings.s3_endpoint))
     abort = load_dags()["boostline_maintenance"].task_dict["abort_old_uploads"].python_callable
-    assert abort() == {"uploads": 0}
     monkeypatch.setitem(abort.__globals__, "datetime", Later)
-    assert abort() == {"uploads": 1}
+    for Later.days, uploads in ((0, 0), (13, 0), (15, 1), (15, 0)):
+        assert abort() == {"uploads": uploads}
     assert store.abort_uploads(datetime.now(UTC) + timedelta(days=15)) == 0

@@ -1,4 +1,4 @@
-"""What maintenance leaves of quarantine, of what a run needs, and of pending uploads, on a real S3 server."""
+"""What maintenance leaves of quarantine and of what a run needs, on a real S3 server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Faults of the store, each as a person meets it: refused keys, no bucket, nobody there, no conditional writes."""
+"""Faults of the store, each as a person meets it: refused keys, no bucket, nobody there, no conditional writes.
+
+And its pending uploads, which killed jobs leave.
+"""
 
 from __future__ import annotations
 
